@@ -21,7 +21,7 @@ help:
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make conformance  which public implementations find the best temperature (half an hour; resumes)"
-	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint, make numbers"
+	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint, make numbers, the measures"
 	@echo "make numbers check that every number on the pages is the one in results/published"
 	@echo "make measures  how short the ways in the code are, from an option to a result (two minutes)"
 	@echo "make docs    build the documentation as a site, in site/index.html"
@@ -63,6 +63,7 @@ lint: $(VENV)/.installed-check
 	$(BIN)/lint-imports
 	$(BIN)/python docs/published.py
 	$(BIN)/python docs/words.py
+	$(BIN)/python benchmarks/measures.py --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Containerfile
 	$(BIN)/snakefmt --check --compact-diff Snakefile workflow

@@ -1,8 +1,17 @@
 """Measure how short the ways in the code are: ``make measures``, a minute on an idle core.
 
-A figure of one cell is drawn, with a loss that has an unusual option, and with a metric that returns an unusual value.
-A *stay* is a function of the package that gets this number as an argument or returns it, however deep in lists, texts
-and tables, but without the rest of the configuration: a function that gets all of it, or all jobs, is no stay.
+The table "How short the ways are" in AGENTS.md has these numbers. ``--check`` compares it with those that need no run:
+a number that got worse fails, and one that got better fails until the table says so. tests/project checks the others.
+
+*Files to read* are AGENTS.md and those that its table "Where each change is made" names as such. The *spine* is what
+takes a configuration to tables of results: all modules of the wings in `SPINE`, the stages' files among them, with
+docstrings, comments and blank lines, but without the rules in ``workflow``. To spare a change of the table for each
+line, lines are rounded up to a hundred, and private functions to ten.
+
+For the walks, a figure of one cell is drawn, with a loss that has an unusual option, and with a metric that returns an
+unusual value. A *stay* is a function of the package that gets this number as an argument or returns it, however deep in
+lists, texts and tables, but without the rest of the configuration: a function that gets all of it, or all jobs, is no
+stay.
 """
 
 from __future__ import annotations
@@ -16,12 +25,14 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/halobench"
 SPINE = ("cli", "core", "experiment", "pipeline", "results", "runner", "storage")  # from configuration to tables
+PAGE, HEADING = ROOT / "AGENTS.md", "How short the ways are"
 OPTION, VALUE = 0.1234567, 0.7654321
 PLUGINS = f"""
 import torch
@@ -75,48 +86,43 @@ def profile(frame, event, result):
         if (code, needle) not in seen:
             seen.add((code, needle)); write("stay", needle, code.co_filename[len(ROOT) + 1:] + ":" + code.co_qualname)
 def audit(event, arguments):
-    if event == "os.scandir" and str(arguments[0] or "").startswith(ROOT) and "calibrate" in sys.argv:
-        write("scan", "", arguments[0])
+    path = str(arguments[0] or "") if event == "os.scandir" and "calibrate" in sys.argv else ""
+    if path.startswith(ROOT) and not path.endswith("__pycache__"):
+        write("scan", "", path)
 sys.setprofile(profile); threading.setprofile(profile); sys.addaudithook(audit)
 """
 
 
-def walks() -> dict[str, str]:
-    """Run the cell and return the measures of its walks."""
+def walks(folder: Path) -> dict[str, str]:
+    """Run the cell in an empty folder and return the measures of its walks."""
     needles = {repr(OPTION), repr(VALUE)}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "tracer").mkdir()
-        (folder / "tracer/sitecustomize.py").write_text(
-            TRACER.format(needles=needles, elsewhere=CONFIG["experiments"]["one"]["figures"][0])
-        )
-        (folder / "own_plugins.py").write_text(PLUGINS)
-        (folder / "config.yaml").write_text(json.dumps(CONFIG))
-        for part in ("Snakefile", "workflow", "profiles"):
-            (folder / part).symlink_to(ROOT / part)
-        found = folder / "found"
-        paths = [str(folder / "tracer"), str(folder), *sys.path[1:]]
-        variables = {
-            "MEASURED": str(PACKAGE),
-            "MEASURES": str(found),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        }
-        environment = {**os.environ, **variables, "XDG_CACHE_HOME": name}
-        figure = f"results/figures/one/{CONFIG['experiments']['one']['figures'][0].replace(':', '.')}.png"
-        command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "1", figure]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(done.stdout + done.stderr)
-        rows = [line.split("\t") for line in found.read_text().splitlines()]
-        files = [path for path in (folder / "results").rglob("*.*") if repr(VALUE).encode() in path.read_bytes()]
+    (folder / "tracer").mkdir()
+    (folder / "tracer/sitecustomize.py").write_text(
+        TRACER.format(needles=needles, elsewhere=CONFIG["experiments"]["one"]["figures"][0])
+    )
+    (folder / "own_plugins.py").write_text(PLUGINS)
+    (folder / "config.yaml").write_text(json.dumps(CONFIG))
+    for part in ("Snakefile", "workflow", "profiles"):
+        (folder / part).symlink_to(ROOT / part)
+    found = folder / "found"
+    paths = [str(folder / "tracer"), str(folder), str(PACKAGE.parent), *filter(None, sys.path)]
+    variables = {"MEASURED": str(PACKAGE), "MEASURES": str(found), "XDG_CACHE_HOME": str(folder)}
+    environment = {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(paths)}
+    figure = f"results/figures/one/{CONFIG['experiments']['one']['figures'][0].replace(':', '.')}.png"
+    command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "1", figure]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    rows = [line.split("\t") for line in found.read_text().splitlines()]
+    files = [path for path in (folder / "results").rglob("*.*") if repr(VALUE).encode() in path.read_bytes()]
     built = max(i for i, row in enumerate(rows) if row[-1] == "losses/base.py:build")  # by the training
     stays = {row[3] for row in rows[:built] if row[1:3] == ["stay", repr(OPTION)]}
     processes = {row[0] for row in rows[:built] if row[1:3] == ["stay", repr(OPTION)]}
     scored = {row[3] for row in rows if row[1:3] == ["stay", repr(VALUE)]}
     return {
-        "a loss's option, to the built loss: stays / processes": f"{len(stays)} / {len(processes)}",
-        "full loads of the configuration in a first run": str(sum(row[1] == "load" for row in rows)),
-        "a metric's value, to the figure: stays / text files": f"{len(scored)} / {len(files)}",
+        "a loss's option, to the built loss: functions that hold it, processes": f"{len(stays)}, {len(processes)}",
+        "full loads of the configuration in a run": str(sum(row[1] == "load" for row in rows)),
+        "a metric's value, to the figure: functions that hold it, text files": f"{len(scored)}, {len(files)}",
         "listings of package folders in one `calibrate`": str(sum(row[1] == "scan" for row in rows)),
     }
 
@@ -147,15 +153,61 @@ def static() -> dict[str, str]:
     folders = Counter(path.parent for path in sources if path.stem != "__init__" and path.parent not in declared)
     lines = sum(n.end_lineno - n.lineno + 1 for n in private if n.end_lineno)
     spine = sum(len(text.splitlines()) for path, text in sources.items() if wing[path] in SPINE)
-    most = max(folders, key=folders.__getitem__)
+    fullest = max(folders, key=folders.__getitem__)
     return {
-        "spine, lines": f"{spine:,} ({', '.join(SPINE)})",
+        **files_to_read(PAGE.read_text()),
+        "spine, lines": f"{_up(spine, 100):,} (that is {spine:,}: {', '.join(SPINE)})",
         "strings in lower wings that name modules of higher ones": str(len(climbing)),
-        "private functions used once (lines)": f"{len(private)} ({lines:,})",
-        "modules in one folder, most": f"{folders[most]} ({most.relative_to(PACKAGE)})",
+        "private functions used once": f"{_up(len(private), 10)} (that is {len(private)}, of {lines:,} lines)",
+        "modules in one folder other than plug-ins, most": f"{folders[fullest]} ({fullest.relative_to(PACKAGE)})",
     }
 
 
+def files_to_read(page: str) -> dict[str, str]:
+    """Return, for groups of changes, how many files one reads before the change."""
+    named = {change: 1 + len(read.split(", ")) for change, read, *_ in rows_of(page, "Where each change is made")}
+    groups = (("a loss", "a metric", "a calibrator"), ("a figure or table", "a key of the configuration", "a stage"))
+    alike, others = ([named[change] for change in group] for group in groups)
+    return {
+        "files to read for a loss, metric or calibrator": str(max(alike)),
+        "files to read for a figure, a key of the configuration, a stage": ", ".join(map(str, others)),
+    }
+
+
+def rows_of(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the rows of the first table under a heading."""
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return lines[1:]
+
+
+def complaints(page: str, today: Mapping[str, str]) -> list[str]:
+    """Return a line for each measure that isn't what the table on the page says."""
+    table = {row[0].split(" (")[0]: row[1] for row in rows_of(page, HEADING)}
+    found: list[str] = []
+    for measure, text in today.items():
+        now, then = _numbers(text), _numbers(table.get(measure, ""))
+        said = f"{measure}: {text}, in AGENTS.md {table.get(measure, 'missing')}"
+        if len(now) != len(then):
+            found.append(f"{said}. Enter it into the table '{HEADING}'.")
+        elif any(a > b for a, b in zip(now, then, strict=True)):
+            found.append(f"{said}. It is worse: improve it, or change the table in the same commit, with a reason.")
+        elif now != then:
+            found.append(f"{said}. It is better: change the table, so that it stays so.")
+    return found
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number.replace(",", "")) for number in re.findall(r"\d+(?:,\d{3})*", text.split(" (")[0])]
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
 if __name__ == "__main__":
-    for measure, value in (static() | walks()).items():
-        print(f"{measure:60} {value}")
+    if "--check" in sys.argv:
+        sys.exit("\n".join(complaints(PAGE.read_text(), static())) or None)
+    with tempfile.TemporaryDirectory() as name:
+        for measure, value in (static() | walks(Path(name))).items():
+            print(f"{measure:70} {value}")

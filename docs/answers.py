@@ -15,8 +15,10 @@ import pandas as pd
 import pictures
 import published
 
-from halobench.reporting.answers.answer import Answer, spread
+from halobench.reporting import labels
+from halobench.reporting.answers.answer import BASE, Answer, Populations, judged, removes, spread
 from halobench.reporting.answers.answers import answers
+from halobench.reporting.answers.mixup import wins_by_loss
 from halobench.reporting.plotting.answer_panels import answer_page, answers_page
 from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
@@ -102,24 +104,32 @@ def _for_linear_models() -> str:
 
 def _left_on_synthetic() -> str:
     """Say what the optimal temperature leaves on synthetic classes."""
-    share = re.search(r"leaves .*? nats", _on_synthetic("temperature"))
-    return f"On overlapping Gaussians and balls, it {share[0]}." if share else ""
+    values = _answered("temperature", _on_synthetic()).series[-1].values
+    left = judged(values[values["loss"] == BASE])["mean"]
+    return f"On overlapping Gaussians and balls, it leaves {spread(left)} nats."
 
 
 def _mixup_on_synthetic() -> str:
     """Say on how many pairs with synthetic classes Mixup wins."""
-    won = re.search(r"temperature, (uncalibrated .*)", _on_synthetic("mixup"))
-    return f"On overlapping Gaussians and balls, {won[1]}" if won else ""
+    return f"On overlapping Gaussians and balls, {_wins(_on_synthetic())}"
+
+
+def _wins(tables: dict[str, pd.DataFrame]) -> str:
+    """Say on how many pairs each form of Mixup wins against the base loss with the optimal temperature."""
+    losses = {labels.loss_label(loss): loss for loss in labels.LOSSES}
+    compared = [series for series in _answered("mixup", tables).series if not series.hollow]
+    gaps = {losses[series.label]: series.values for series in compared}
+    return wins_by_loss(gaps, "uncalibrated ", Populations.of(tables["runs"], tables["metrics"]))
 
 
 @functools.cache
-def _on_synthetic(key: str) -> str:
-    """Return the short answer to a question from runs on synthetic classes."""
+def _on_synthetic() -> dict[str, pd.DataFrame]:
+    """Return the tables of the runs on synthetic classes."""
     tables = {name: _joined(name, SYNTHETIC_RUNS) for name in ("metrics", "radii", "runs")}
     wanted = {"dataset": SYNTHETIC, "loss": f"cross_entropy|mixup[235]|{REFERENCE}"}
     for column, pattern in wanted.items():
         tables = {name: table[table[column].astype(str).str.fullmatch(pattern)] for name, table in tables.items()}
-    return _answered(key, tables).short
+    return tables
 
 
 def _at_the_same_fit(brief: bool) -> str:
@@ -145,10 +155,10 @@ def _sides(loss: str, fit: str, base_fit: str) -> tuple[int, int, int]:
 def _where_unseen() -> str:
     """Say what partner scaling removes where its form wasn't chosen."""
     found = answer("maps", UNSEEN_RUN)
-    share = re.search(
-        r"Partner scaling (.*?) of what the optimal temperature leaves(.*?);", f"{found.short} {found.detail}"
-    )
-    return f"For {UNSEEN}, partner scaling {share[1]}{share[2]}; we had predicted more than half." if share else ""
+    gaps = next(series.values for series in found.series if series.label == labels.calibrator_label("partner"))
+    where, part = next(iter(Populations.of(published.table(UNSEEN_RUN, "runs")).parts(judged(gaps)).items()))
+    share = removes(part.assign(mean=-part["mean"]), found.spans.assign(mean=-found.spans["low"]))
+    return f"For {UNSEEN}, partner scaling {share} {where}; we had predicted more than half."
 
 
 def _without_names() -> str:
@@ -171,12 +181,9 @@ def _by_one_rule() -> str:
     fixed = tables["runs"]["train_block"].notna()
     shared = tables["runs"]["test_points"] / tables["runs"]["train_points"]
     tables["runs"]["seed_correction"] = tables["runs"]["seed_correction"].mask(fixed, shared)
-    counted = re.search(r"temperature, (.*)", _answered("mixup", tables).short)
     return (
         "In the registered study, seeds have training images of their own, so intervals are for its test images. By the"
-        f" rule for other runs, the counts would be: {counted[1]}"
-        if counted
-        else ""
+        f" rule for other runs, the counts would be: {_wins(tables)}"
     )
 
 

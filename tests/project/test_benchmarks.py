@@ -17,10 +17,33 @@ import bench  # noqa: E402
 import harness  # noqa: E402
 import measures  # noqa: E402
 
+PAGE = measures.PAGE.read_text()
 
-def test_no_text_in_a_lower_wing_names_a_module_of_a_higher_one():
-    """Import-linter sees imports only."""
-    assert measures.static()["strings in lower wings that name modules of higher ones"] == "0"
+
+def test_the_table_of_measures_holds():
+    """Import-linter sees imports only, and no other check sees that a way gets longer."""
+    assert measures.complaints(PAGE, measures.static()) == []
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "said"),
+    [
+        ("spine, lines", "99,999 (of all kinds)", "It is worse: improve it, or change the table"),
+        ("files to read for a figure, a key of the configuration, a stage", "1, 1, 99", "It is worse"),
+        ("private functions used once", "1", "It is better: change the table"),
+        ("files that nobody reads", "1", "in AGENTS.md missing. Enter it"),
+    ],
+)
+def test_a_number_that_differs_from_the_table_fails(measure, value, said):
+    (line,) = measures.complaints(PAGE, {measure: value})
+    assert line.startswith(f"{measure}: {value}, ")
+    assert said in line
+
+
+def test_walks_are_as_short_as_the_table_says(tmp_path):
+    walks = measures.walks(tmp_path)
+    assert measures.complaints(PAGE, walks) == []
+    assert {row[0].split(" (")[0] for row in measures.rows_of(PAGE, measures.HEADING)} == {*measures.static(), *walks}
 
 
 # `make soak` and `make bench-quick` run all of them.

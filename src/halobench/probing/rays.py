@@ -18,7 +18,7 @@ from halobench.training.batches import Batches
 
 MANIFOLD_SAMPLES = 5000  # largest number of training samples used to compute principal components
 BLOCK_BYTES = 2**28  # bytes of training samples to which distances are computed at once
-ROWS = 256  # samples whose distances are computed at once
+SAMPLES_AT_ONCE = 256  # samples whose distances are computed at once
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
 
 
 def nearest_of_another_label(
-    samples: torch.Tensor, labels: np.ndarray, training_points: TrainingPoints, chunk: int = ROWS
+    samples: torch.Tensor, labels: np.ndarray, training_points: TrainingPoints, chunk: int = SAMPLES_AT_ONCE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest training sample with a different label for each of `samples` (n, D), `chunk` of them at a time.
 

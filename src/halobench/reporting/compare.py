@@ -17,11 +17,11 @@ from halobench.core.plugins.facts import of_metric
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell_results import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
-from halobench.results.names import LABELS, OVER_SAMPLES, PARTS
+from halobench.results.names import LABELS, METRIC_PARTS, OVER_SAMPLES
 from halobench.results.shared_samples import common_seeds, sampling, with_seed_correction
 from halobench.results.t_intervals import t_interval
 
-KEYS = ["labels", "calibrator", "metric"]
+SCORE_KEYS = ["labels", "calibrator", "metric"]
 FITTED = "exact"  # the calibrator whose results are compared
 HIDDEN = ("ece_floor",)  # what an ECE should be compared with; no score of its own
 OTHER_SAMPLES = "They are scored on different test samples, since their data sets or seeds differ."
@@ -48,14 +48,14 @@ def _moved(first: str, second: str, results: Path) -> tuple[pd.DataFrame, list[R
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
         folder, other = (first, second) if folders[0] else (second, first)
-        what = f"has no `runs` folder, but {folder} is a results folder" if Path(other).exists() else "no such folder"
-        raise RefusedError(other, f"{what}; compare two cells or two results folders")
+        fault = f"has no `runs` folder, but {folder} is a results folder" if Path(other).exists() else "no such folder"
+        raise RefusedError(other, f"{fault}; compare two cells or two results folders")
     if all(folders):
         pairs, about = _in_both(Path(first), Path(second))
         return changes(pairs), about, False
     if both := _of_losses(first, second, results):
-        each = pd.concat({place: changes(pairs) for place, pairs in both.items()}, names=["pair"])
-        return each.reset_index("pair").reset_index(drop=True), [], False
+        moved = pd.concat({pair: changes(pairs) for pair, pairs in both.items()}, names=["pair"])
+        return moved.reset_index("pair").reset_index(drop=True), [], False
     seeds = [find_seeds(results, name) for name in (first, second)]
     cells = not all(seeds)
     for name, found in zip((first, second), seeds, strict=True):
@@ -70,23 +70,23 @@ def _of_losses(first: str, second: str, results: Path) -> dict[str, list[Pair]]:
     """Return the pairs of cells of two losses by data set and model; nothing unless both names are those of losses."""
     seeds: dict[str, dict[str, set[str]]] = {}  # by loss, then by data set and model
     for name in cell_names(results):
-        *place, loss, seed = name.split("/")
-        seeds.setdefault(loss, {}).setdefault("/".join(place), set()).add(seed)
+        *pair, loss, seed = name.split("/")
+        seeds.setdefault(loss, {}).setdefault("/".join(pair), set()).add(seed)
     named = {first, second} & seeds.keys()
     for name in {first, second} - named if named else ():
         require("/" in name, "", name, f"a loss: {one_of(sorted(seeds), name)}")
     if not named or len(named) < len({first, second}):
         return {}
     refuse(first == second, "", f"A and B are both {first}; name two losses")
-    shared = {place: sorted(seeds[first][place] & seeds[second].get(place, set())) for place in seeds[first]}
+    shared = {pair: sorted(seeds[first][pair] & seeds[second].get(pair, set())) for pair in seeds[first]}
     refuse(not any(shared.values()), "", f"no data set and model has a seed with both {first} and {second}")
     return {
-        place: [_pair(results, place, (first, second), seed) for seed in both] for place, both in shared.items() if both
+        pair: [_pair(results, pair, (first, second), seed) for seed in both] for pair, both in shared.items() if both
     }
 
 
-def _pair(results: Path, place: str, losses: tuple[str, str], seed: str) -> Pair:
-    first, second = (read_cell(results, f"{place}/{loss}/{seed}") for loss in losses)
+def _pair(results: Path, pair: str, losses: tuple[str, str], seed: str) -> Pair:
+    first, second = (read_cell(results, f"{pair}/{loss}/{seed}") for loss in losses)
     return first, second
 
 
@@ -146,8 +146,8 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
     single pair of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, it is empty.
     """
     correction, plugged = _correction(pairs), _plugged(pairs)
-    both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *KEYS])])
-    rows, groups = [], both[both["split"] == "test"].groupby(KEYS, sort=False)
+    both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *SCORE_KEYS])])
+    rows, groups = [], both[both["split"] == "test"].groupby(SCORE_KEYS, sort=False)
     key: Any
     for key, group in groups:
         seeds, left_out = _by_seed(group)
@@ -155,18 +155,18 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
         only: Any = group.iloc[0]
         apart = only["low_b"] > only["high_a"] or only["low_a"] > only["high_b"]
         clear = apart if cells else low > 0 or high < 0
-        lower = of_metric(plugged.get(key[2], PARTS.get(key[2], key[2]))).lower_is_better
+        lower = of_metric(plugged.get(key[2], METRIC_PARTS.get(key[2], key[2]))).lower_is_better
         better = "" if lower is None or not clear else "AB"[(change > 0) != lower]
         means = seeds[["value_a", "value_b"]].mean()
         rows.append((*key, *means, change, low, high, len(seeds), left_out, correction, lower, better))
     numbers = ["a", "b", "change", "low", "high", "seeds", "left_out", "correction"]
-    return pd.DataFrame(rows, columns=[*KEYS, *numbers, "lower", "better"]).astype({"lower": object})
+    return pd.DataFrame(rows, columns=[*SCORE_KEYS, *numbers, "lower", "better"]).astype({"lower": object})
 
 
 def _joined(pair: Pair) -> pd.DataFrame:
     """Return the scores that two cells share, with their seed and the group of cells that differ only in seed."""
     group, _, seed = pair[0].name.rpartition("/")
-    joined = pair[0].metrics.merge(pair[1].metrics, on=["split", *KEYS], suffixes=("_a", "_b"))
+    joined = pair[0].metrics.merge(pair[1].metrics, on=["split", *SCORE_KEYS], suffixes=("_a", "_b"))
     return joined.assign(group=group, seed=seed)
 
 

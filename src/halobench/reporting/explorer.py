@@ -34,9 +34,9 @@ from halobench.storage.columns import KEYS, REFERENCE, SURVIVAL, SURVIVAL_COLUMN
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
-POINTS = 200  # maximum number per training curve
-DIGITS = 6  # significant digits of curves; metrics keep all digits
-COLUMNS = {
+MOST_CURVE_POINTS = 200  # maximum number per training curve
+CURVE_DIGITS = 6  # significant digits of curves; metrics keep all digits
+EXPLORER_COLUMNS = {
     "metrics": ("cell", "labels", "calibrator", "metric", "value", "low", "high"),
     "curves": ("cell", "points", "probe", "radius", "relative_radius", "confidence"),
     "radii": (
@@ -46,7 +46,7 @@ COLUMNS = {
     ),
     "reliability": ("cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"),
 }
-NAMED = {kind: rendering.KINDS[kind][1:] for kind in ("dataset", "model", "loss", "calibrator")}
+NAMED = {kind: rendering.FILTERS[kind][1:] for kind in ("dataset", "model", "loss", "calibrator")}
 NAMED["probe"] = labels.probe_label, labels.PROBES
 
 
@@ -54,8 +54,8 @@ def experiments_in(tables: Path) -> list[str]:
     """Return the sorted names of the experiments whose tables are in a folder."""
     names = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     if not names:
-        what = "no tables in it" if tables.is_dir() else "no such folder"
-        raise RefusedError(str(tables), f"{what}; `halobench run` or `halobench run partial` writes tables")
+        fault = "no tables in it" if tables.is_dir() else "no such folder"
+        raise RefusedError(str(tables), f"{fault}; `halobench run` or `halobench run partial` writes tables")
     return names
 
 
@@ -65,8 +65,8 @@ def gather(
     """Collect the page's contents as plain data: each experiment's data, and the labels and styles of names."""
     available = experiments_in(tables)
     for name in experiments:
-        what = f"an experiment with tables in {tables}: {one_of(available, name)}"
-        require(name in available, "experiment", name, what)
+        expected = f"an experiment with tables in {tables}: {one_of(available, name)}"
+        require(name in available, "experiment", name, expected)
     shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
     for name in (name for name in available if others and name not in experiments):
         try:
@@ -108,7 +108,7 @@ def _shown(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     noise = tables["runs"].groupby("dataset")["noise"].max()
     return {
         "cells": [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs],
-        **{name: columns(_numbered(rows, index), COLUMNS[name]) for name, rows in shown.items()},
+        **{name: columns(_numbered(rows, index), EXPLORER_COLUMNS[name]) for name, rows in shown.items()},
         "references": columns(references, ["dataset", "model", "seed", "labels", "calibrator", "metric", "value"]),
         "corrections": seed_corrections(tables["runs"]).to_dict(),
         # The data set with the most label noise (the first in a tie), where calibration has the most to do.
@@ -147,11 +147,11 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
 
 
 def _thinned(values: np.ndarray) -> list[list[float]]:
-    """Return pairs of epoch and loss, averaged over equal windows if there are more than `POINTS`."""
+    """Return pairs of epoch and loss, averaged over equal windows if there are more than `MOST_CURVE_POINTS`."""
     if not len(values):
         return []
-    edges = np.linspace(0, len(values), min(POINTS, len(values)) + 1).round().astype(int)
-    return [[int(b), _number(float(values[a:b].mean()), DIGITS)] for a, b in itertools.pairwise(edges)]
+    edges = np.linspace(0, len(values), min(MOST_CURVE_POINTS, len(values)) + 1).round().astype(int)
+    return [[int(b), _number(float(values[a:b].mean()), CURVE_DIGITS)] for a, b in itertools.pairwise(edges)]
 
 
 def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
 def columns(table: pd.DataFrame, wanted: Iterable[str]) -> dict[str, Any]:
     """Return a table by column: numbers as lists (null for NaN, text for infinities), and texts as names and codes."""
     data: dict[str, Any] = {}
-    digits = None if "metric" in wanted else DIGITS
+    digits = None if "metric" in wanted else CURVE_DIGITS
     for name in wanted:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):

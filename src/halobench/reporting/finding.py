@@ -21,7 +21,7 @@ COMPARED = {
 }
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
 TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
-REPAIRS = " decided tests of its repair"
+REPAIR_TESTS = " decided tests of its repair"
 DECIDED = ("holds", "does_not", "mixed")
 # The phrases for tests whose registration begins so.
 WHEN = {start: start if start != "after " else "after results had been seen" for start in REGISTERED}
@@ -141,7 +141,7 @@ def _repaired(rows: Rows) -> str:
     counts = Counter(row["adjusted"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
     if not any(counts[name] for name in DECIDED):
         return ""
-    return f"After partner scaling, which uses counts of confused classes, {_outcome(counts, REPAIRS)}."
+    return f"After partner scaling, which uses counts of confused classes, {_outcome(counts, REPAIR_TESTS)}."
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:

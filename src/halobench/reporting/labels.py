@@ -20,7 +20,7 @@ from halobench.results.identities import Identity, identities
 FEW = 10  # samples; with fewer, the accuracy of a bin says little
 
 # Words for the parts of a data set's or model's name after the first; other parts are shown unchanged.
-PARTS = {
+WORDS_OF_NAME_PARTS = {
     r"k(\d+)": "k = {}",
     r"mu(\d+)": "μ = .{}",
     r"noise0?(\d\d?)": "{}% label noise",
@@ -75,7 +75,7 @@ def _in_parts(name: str, titles: Mapping[str, str]) -> str:
 
 
 def _part_in_words(part: str) -> str:
-    for pattern, words in PARTS.items():
+    for pattern, words in WORDS_OF_NAME_PARTS.items():
         if match := re.fullmatch(pattern, part):
             return words.format(*match.groups())
     return part

@@ -65,7 +65,7 @@ class Line:
 
 
 # The filters for rows: the heading, the function that labels a name, and the order of names.
-KINDS: dict[str, tuple[str, Callable[[str], str], Iterable[str]]] = {
+FILTERS: dict[str, tuple[str, Callable[[str], str], Iterable[str]]] = {
     "dataset": ("Data set", labels.dataset_label, labels.DATASETS),
     "model": ("Model", labels.model_label, labels.MODELS),
     "loss": ("Loss", labels.loss_label, styles.KNOWN_LOSSES),
@@ -86,7 +86,7 @@ def choices(items: Iterable[Mapping[str, str]]) -> list[tuple[str, str, list[tup
         values.setdefault(kind, set()).add(value)
     return [
         (kind, heading, [(name, label(name)) for name in labels.ordered(values[kind], order)])
-        for kind, (heading, label, order) in KINDS.items()
+        for kind, (heading, label, order) in FILTERS.items()
         if len(values.get(kind, ())) > 1
     ]
 

@@ -29,14 +29,14 @@ from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
 
 # The name of the cells' files that are joined into each table.
-FILES = {
+CELL_FILES = {
     "metrics": "metrics.csv",
     "radii": "radii.parquet",
     "reliability": "reliability.csv",
     "history": "history.csv",
     "neighbourhood": "neighbourhood.parquet",  # the longest, joined after the others are written
 }
-LADDER = "repair.csv"  # additional rows of metrics, for cells with this file
+LADDER_FILE = "repair.csv"  # additional rows of metrics, for cells with this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
 # Columns of `runs` about data sets that other tables repeat, for ordering panels and for intervals over seeds.
 REPEATED = ("noise", "seed_correction")
@@ -54,16 +54,16 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
     predictor's name as the model and ``reference`` as the loss.
     """
     cells = manifest["cells"]
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in CELL_FILES}
     runs, jobs, fits = [], [], []
     for start in range(0, len(cells), BATCH):
         batch = [_read_cell(results, cell) for cell in cells[start : start + BATCH]]
-        for name in FILES:
+        for name in CELL_FILES:
             if chosen := [cell for cell in batch if cell.probed or name not in PROBED]:
                 parts[name].append(_join_cells(name, chosen))
         parts["radii"] += [_null_rows(cell) for cell in batch if cell.attacks]
         if chosen := [cell for cell in batch if "repair" in cell.records]:
-            parts["metrics"].append(_join_cells("metrics", chosen, LADDER))
+            parts["metrics"].append(_join_cells("metrics", chosen, LADDER_FILE))
         for cell in batch:
             runs.append(cell.names | _run(cell))
             fits += cell.fits
@@ -75,7 +75,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
     yield "runs", run_table
     yield "jobs", jobs_table(jobs)
     yield "fits", fits_table(fits)
-    for name in FILES:  # if no cell was probed, no file provides the columns
+    for name in CELL_FILES:  # if no cell was probed, no file provides the columns
         table = _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
         for column in REPEATED if name in REPEATING else ():
             table[column] = table["dataset"].map(datasets[column])
@@ -151,7 +151,7 @@ def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
 
 def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:
     """Join the cells' rows of the table `name`, with the cells' names in the first columns."""
-    table, counts = READERS[name]([cell.file(file or FILES[name]) for cell in cells])
+    table, counts = READERS[name]([cell.file(file or CELL_FILES[name]) for cell in cells])
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # its type isn't in the stubs
         table.insert(position, key, column)
@@ -171,7 +171,7 @@ def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]
 
 def _null_rows(cell: _CellFiles) -> pd.DataFrame:
     """Return rows of `radii` with the lengths that random rays would have if flat boundaries lay at attacked radii."""
-    path, content = cell.file(FILES["radii"])
+    path, content = cell.file(CELL_FILES["radii"])
     radii = parse_parquet(path, content, RADII_COLUMNS, GROUPED).to_pandas()
     radii = radii[(radii["quantity"] == "certainty") & radii["probe"].isin(cell.attacks)]
     planes, rows = {ONE: 1, OTHERS: cell.records["train"]["classes"] - 1}, []
@@ -258,11 +258,11 @@ _TEMPERATURES = {
     "temperature_oracle": ("oracle", "noisy"),
     "temperature_oracle_clean": ("oracle", "clean"),
 }
-NEAR = 0.05  # relative distance from the optimum up to which the paper's fit counts as converged
+NEAR_OPTIMUM = 0.05  # relative distance from the optimum up to which the paper's fit counts as converged
 
 
 def paper_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
-    """Return 1 if the paper's fit of T ended within `NEAR` of the optimum, 0 if not; NaN if there is no optimum.
+    """Return 1 if the paper's fit of T ended within `NEAR_OPTIMUM` of the optimum, 0 if not; NaN if there is none.
 
     Examples
     --------
@@ -272,7 +272,7 @@ def paper_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
     exact, paper = (temperatures.get((name, "drawn")) for name in ("exact", "paper"))
     if exact is None or paper is None or math.isnan(exact):
         return math.nan
-    return float(math.isfinite(exact) and abs(paper - exact) <= NEAR * exact)
+    return float(math.isfinite(exact) and abs(paper - exact) <= NEAR_OPTIMUM * exact)
 
 
 def _run(cell: _CellFiles) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def _flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
 def cell_names(results: Path) -> list[str]:
     """Return the sorted names of the trained cells in a results folder; raise SpecError if there are none."""
     if not (results / "runs").is_dir():
-        what = "no `runs` folder in it" if results.is_dir() else "no such folder"
-        raise RefusedError(str(results), f"{what}; pass a results folder that `halobench run` has written")
+        fault = "no `runs` folder in it" if results.is_dir() else "no such folder"
+        raise RefusedError(str(results), f"{fault}; pass a results folder that `halobench run` has written")
     names = sorted(str(path.parent.relative_to(results / "runs")) for path in results.glob("runs/*/*/*/*/train.json"))
     if not names:
         raise RefusedError(str(results / "runs"), "no trained cells; `halobench run` trains them")

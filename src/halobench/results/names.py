@@ -76,8 +76,8 @@ METRICS = _named("metrics") | {
 }
 
 # Metrics that are also computed for distributions that consist of regions: parts of a metric, and properties of logits.
-PARTS = {"kl_own": "kl", "kl_shared": "kl", "kl_per_log_k": "kl", "error_own": "error", "error_shared": "error"}
-REGION_METRICS = (*PARTS, *GAPS)
+METRIC_PARTS = {"kl_own": "kl", "kl_shared": "kl", "kl_per_log_k": "kl", "error_own": "error", "error_shared": "error"}
+REGION_METRICS = (*METRIC_PARTS, *GAPS)
 
 # The parts of the NLL by what could repair them, as in `halobench.repair_ladder`. Plots stack these parts.
 REPAIRS = {

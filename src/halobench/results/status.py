@@ -31,7 +31,7 @@ Name = tuple[str, str]  # a job's stage and key
 Inputs = Mapping[Name, Mapping[str, str]]  # checksums, by name, of files that jobs read besides other jobs' outputs
 States = Mapping[Name, "State"]
 LARGE = 1_000_000_000  # bytes; larger files that are newer than their records are left to the stages that read them
-MOST = 3  # number of reasons in a line
+MOST_REASONS = 3  # number of reasons in a line
 NOTHING = "nothing would run: all results are current"
 
 
@@ -101,11 +101,11 @@ def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
     """List the cells and references that were added to a manifest or dropped from it."""
     places = {"cells": "runs", "references": "references"}
     before, now = (
-        {f"{places[kind]}/{entry['path']}": entry for kind in places for entry in each[kind]}
-        for each in (manifest, job.spec)
+        {f"{places[kind]}/{entry['path']}": entry for kind in places for entry in listing[kind]}
+        for listing in (manifest, job.spec)
     )
     both = ((sorted(now.keys() - before.keys()), "added"), (sorted(before.keys() - now.keys()), "dropped"))
-    reasons = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {what}" for names, what in both if names]
+    reasons = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {change}" for names, change in both if names]
     kept = [{key: before[name][key] for key in before[name] if key != "outputs"} for name in before if name in now]
     if not reasons and to_json(kept) != to_json(list(now.values())):
         return ["its list of cells changed"]
@@ -182,10 +182,10 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
     listed_files = {("runs", cell["path"]): cell["outputs"] for cell in manifest["cells"]}
     listed_files |= {("references", one["path"]): one["outputs"] for one in manifest["references"]}
     outputs: dict[tuple[str, str], dict[str, str]] = {place: {} for place in listed_files}
-    for (stage, key), each in needs.items():
+    for (stage, key), needed in needs.items():
         place = ("references" if stage == "reference" else "runs", key)
-        if place in outputs and each.record is not None:
-            outputs[place] |= each.record["outputs"]
+        if place in outputs and needed.record is not None:
+            outputs[place] |= needed.record["outputs"]
     changed = sorted("/".join(place) for place in outputs if outputs[place] and outputs[place] != listed_files[place])
     reasons = (f"{listed(changed)} changed",) if changed else ()
     return State("changed" if reasons else "current", reasons, record=state.record)
@@ -250,8 +250,8 @@ def _sentence(state: State) -> str:
     if state.kind == "current":
         return "an earlier job writes its inputs"
     reasons = state.every_reason
-    more = [f"and {len(reasons) - MOST} more changes"] if len(reasons) > MOST + 1 else []
-    return "; ".join([*reasons[: MOST if more else None], *more]) or "it has never run"
+    more = [f"and {len(reasons) - MOST_REASONS} more changes"] if len(reasons) > MOST_REASONS + 1 else []
+    return "; ".join([*reasons[: MOST_REASONS if more else None], *more]) or "it has never run"
 
 
 def _named(group: Sequence[Job]) -> str:

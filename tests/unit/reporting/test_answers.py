@@ -20,7 +20,7 @@ from halobench.reporting import labels as names
 from halobench.reporting.answers import maps, mixup, reach, temperature
 from halobench.reporting.answers.answer import NO_FIT, NO_SCORE, Answer
 from halobench.reporting.answers.answers import answers, write_answers
-from halobench.reporting.plotting.answer_panels import MOST, answer_page, answers_page
+from halobench.reporting.plotting.answer_panels import MOST_ROWS, answer_page, answers_page
 from halobench.reporting.plotting.style import styled
 from halobench.storage.files import read_json
 from synthetic import beside_maps, beside_searches, made, texts, words
@@ -175,7 +175,7 @@ def test_the_kl_counts_where_the_posterior_is_known_and_else_the_nll():
         assert [[*each.values["mean"]] for each in answer.series] == [[1.0, 4.0], [0.25, 1.0]]
     both = runs.assign(distribution=runs["dataset"].map({"digits": "overlap", "svhn": ""}))
     found = temperature.temperature(metrics, both).short
-    assert found.startswith(f"On real data, {temperature.BEST} removes 75% of the NLL")
+    assert found.startswith(f"On real data, {temperature.OPTIMAL_TEMPERATURE} removes 75% of the NLL")
     assert "On synthetic classes, it removes 75% of the KL" in found
 
 
@@ -321,7 +321,7 @@ def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_coun
     answer = mixup.mixup(metrics, runs_of(metrics))
     shown = [each.label for each in answer.series if each.label]
     assert shown[:2] == ["2-point Mixup", "5-point Mixup"]
-    assert len(shown) == mixup.MOST
+    assert len(shown) == mixup.MOST_LOSSES_IN_AN_ANSWER
     assert subjects(answer.short) == [name.lower() for name in shown[:2]]
     assert subjects(answer.detail) == [name.lower() for name in shown[2:]]
     assert answer.words["detail"] == f"{answer.detail} 2 more losses are in the leaderboard."
@@ -342,7 +342,7 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
     means = {fit: np.mean([seeds_of(metrics, pair, CE, fit).mean() for pair in PAIRS]) for fit in fits[4:]}
     best = min(means, key=lambda fit: means[fit])
     assert shown[:4] == list(map(names.calibrator_label, (best, "zz_own", "partner", "auto"))), "the best one leads"
-    assert len(shown) == maps.MOST
+    assert len(shown) == maps.MOST_MAPS_IN_AN_ANSWER
     gaps = {
         (fit, pair): seeds_of(metrics, pair, CE, fit) - seeds_of(metrics, pair, CE, "exact")
         for fit in (best, "zz_own", "partner")
@@ -643,7 +643,7 @@ def test_pairs_share_a_row_if_there_are_too_many():
     """All dots of a data set are then in its row, without intervals; else each pair has its row, in order."""
     for models, pooled in ((8, False), (9, True)):
         pairs = [(dataset, f"m{i}") for dataset in ("digits", "mnist5k", "svhn") for i in range(models)]
-        assert (len(pairs) > MOST) == pooled
+        assert (len(pairs) > MOST_ROWS) == pooled
         metrics = grid(pairs, [CE, "mixup2", "mixup5"], [*FITS, "gap"], seeds=2)
         tables = {"metrics": metrics, "radii": radii_of(pairs), "runs": runs_of(metrics)}
         for answer in answers(tables):

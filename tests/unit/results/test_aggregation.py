@@ -121,7 +121,7 @@ def test_quartiles_of_all_groups_at_once_are_those_of_each():
 def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
     """The tables of a manifest's cells, one file at a time."""
     found = {}
-    for name, file in aggregate.FILES.items():
+    for name, file in aggregate.CELL_FILES.items():
         parts = []
         for cell in manifest["cells"]:
             path = results / "runs" / cell["path"] / file

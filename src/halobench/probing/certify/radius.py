@@ -17,8 +17,8 @@ from halobench.probing.checks import check_confidence, check_model
 
 PASSES = 8  # largest number of balls tried per sample
 NEAR = 1.02  # a search ends when the smallest failed radius is within this factor of the largest proved one
-FIRST = 0.2  # first radius tried, as a fraction of that at which the linearised network loses its confidence
-LARGEST = 1e6
+FIRST_RADIUS = 0.2  # first radius tried, as a fraction of that at which the linearised network loses its confidence
+LARGEST_RADIUS = 1e6
 HELD = 2**23  # maximum number of elements in a step's forms held at once
 
 
@@ -107,7 +107,7 @@ class Search:
             slope = torch.autograd.grad(odds.sum(), inputs)[0].flatten(1).norm(dim=1)
         self.start = odds.detach()
         room = self.budget - self.start
-        self.radii = (FIRST * room / slope.clamp_min(1e-30)).clamp(1e-9, LARGEST)
+        self.radii = (FIRST_RADIUS * room / slope.clamp_min(1e-30)).clamp(1e-9, LARGEST_RADIUS)
         self.proved, self.failed = torch.zeros_like(room), torch.full_like(room, torch.inf)
         self.powers = torch.full_like(room, 2.0)
         self.open = room > 0
@@ -159,5 +159,5 @@ class Search:
         outside = torch.minimum(torch.maximum(aim, NEAR * radii), 4 * radii)
         self.previous = (self.radii.clone(), self.start + torch.nan)
         self.previous[1][chosen] = rise
-        self.radii[chosen] = torch.where(failed.isfinite(), inside, outside).clamp_max(LARGEST)
-        self.open[chosen] = (failed > NEAR * proved) & (proved < LARGEST)
+        self.radii[chosen] = torch.where(failed.isfinite(), inside, outside).clamp_max(LARGEST_RADIUS)
+        self.open[chosen] = (failed > NEAR * proved) & (proved < LARGEST_RADIUS)

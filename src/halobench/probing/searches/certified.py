@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from halobench.probing.certify.radius import LARGEST, certified
+from halobench.probing.certify.radius import LARGEST_RADIUS, certified
 from halobench.probing.rays import TrainingPoints
 from halobench.probing.run_search import Radii
 
@@ -49,5 +49,5 @@ def search(
     kinds: dict[tuple[str, str | None], float] = {("certainty", name): beta for name, beta in betas.items()}
     for kind, beta in (kinds | {("decision", None): math.inf}).items():
         radius = certified(model, samples, labels, threshold, beta, tick)[:, None]
-        radii[kind] = radius, radius >= LARGEST
+        radii[kind] = radius, radius >= LARGEST_RADIUS
     return radii

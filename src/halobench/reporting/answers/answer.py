@@ -20,7 +20,7 @@ from halobench.storage.columns import KEYS, REFERENCE
 
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 MOST_JOINED = 30  # rows of joined dots in a figure
-LEAST, SLIGHT = 0.01, 0.005  # nats of which a share says something, and a share that is rounded to 0%
+LEAST_NATS, SLIGHT_SHARE = 0.01, 0.005  # nats of which a share says something, and a share that is rounded to 0%
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
 NLL = "test NLL above that of the known posterior (nats)"
 ON_IMAGES = (
@@ -189,18 +189,18 @@ def spread(values: pd.Series, form: str = ".2f") -> str:
 def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
     """Say which share of `whole` the positive `part` of it removes, as a range over pairs, e.g. ``removes 2% to 90%``.
 
-    If all parts are negative, they are added. The result is "" if no pair has a whole of at least `LEAST`.
+    If all parts are negative, they are added. The result is "" if no pair has a whole of at least `LEAST_NATS`.
     """
     both = part.merge(whole, on=GROUP, suffixes=("", "_whole"))
-    both = both[both["mean_whole"] >= LEAST]
+    both = both[both["mean_whole"] >= LEAST_NATS]
     with np.errstate(invalid="ignore"):
         shares = (both["mean"] / both["mean_whole"]).mask(both["mean"].eq(np.inf) & both["mean_whole"].eq(np.inf), 1.0)
     shares = shares.dropna()
     if shares.empty:
         return ""
-    if shares.min() >= -SLIGHT:
+    if shares.min() >= -SLIGHT_SHARE:
         return f"removes {spread(shares, '.0%')}"
-    lost = shares if shares.max() <= SLIGHT else shares[shares < -SLIGHT]
+    lost = shares if shares.max() <= SLIGHT_SHARE else shares[shares < -SLIGHT_SHARE]
     more = f"{number(-lost.max(), '.0%')} or more" if np.isinf(lost.min()) else spread(-lost, ".0%")
     added = f"adds {'infinitely much' if np.isinf(lost.max()) else more}"
     if len(lost) == len(shares):

@@ -34,12 +34,12 @@ from halobench.reporting.styles import calibrator_styles
 QUESTION = "What can repair the rest?"
 MISSING = "Not measured: this grid fits no calibrator beyond a temperature. Add `partner` or `auto` to `calibrators`."
 TEMPERATURES = ("none", "paper", "exact", "oracle")
-MOST = 5  # calibrators
+MOST_MAPS_IN_AN_ANSWER = 5  # calibrators
 LIMIT = (
     "For {}. All maps are fitted to validation samples, and may change which class is predicted. A pair counts if its"
     " 95% interval excludes 0."
 )
-BEST = " The first map has the lowest mean NLL on the {} on which all maps were fitted, by these test samples."
+BEST_MAP = " The first map has the lowest mean NLL on the {} on which all maps were fitted, by these test samples."
 CHOSEN = (
     " The form of partner scaling was chosen on digits and MNIST with pair flips, and on synthetic classes that overlap"
     " in pairs."
@@ -61,16 +61,16 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     preferred = [name for name in ("partner", "auto") if name in others]
     populations = Populations.of(runs, metrics)
     best, shared = _best(every, populations)
-    shown = list(dict.fromkeys([*best[:1], *own, *preferred, *best, *others]))[:MOST]
+    drawn = list(dict.fromkeys([*best[:1], *own, *preferred, *best, *others]))[:MOST_MAPS_IN_AN_ANSWER]
     left = means_of(scores["exact"], runs)
-    gaps = {name: every[name] for name in shown}
+    gaps = {name: every[name] for name in drawn}
     left = left.merge(pd.concat([*gaps.values()])[GROUP].drop_duplicates(), on=GROUP)  # where any map was fitted
     said = [_gained(labels.calibrator_label(name), values, left, populations) for name, values in gaps.items()]
-    if len(shown) > 1:
+    if len(drawn) > 1:
         said[0] += f" {_compared(gaps, scores, runs, populations)}"
-    styles = calibrator_styles(shown)
-    more = [labels.calibrator_label(name) for name in others if name not in shown]
-    chosen = BEST.format(shared) if shared and len(others) > 1 else ""
+    styles = calibrator_styles(drawn)
+    more = [labels.calibrator_label(name) for name in others if name not in drawn]
+    chosen = BEST_MAP.format(shared) if shared and len(others) > 1 else ""
     return Answer(
         "maps",
         QUESTION,
@@ -78,9 +78,9 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         sentences(said[1:]),
         LIMIT.format(models)
         + chosen
-        + left_out(scores["exact"], every[shown[0]])
-        + (CHOSEN if "partner" in shown else ""),
-        tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
+        + left_out(scores["exact"], every[drawn[0]])
+        + (CHOSEN if "partner" in drawn else ""),
+        tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in drawn),
         CHANGE.format("the optimal temperature"),
         0.0,
         left[GROUP].assign(loss="", low=-left["mean"], high=-left["mean"]),

@@ -36,7 +36,7 @@ from halobench.storage.columns import KEYS, PAIRED
 
 MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
-MOST = 4  # losses; Mixup's come first
+MOST_LOSSES_IN_AN_ANSWER = 4  # losses; Mixup's come first
 LIMIT = (
     "A pair is a data set with a model. Test NLL in expectation under the posterior, where it is known, paired by seed;"
     " a pair counts if its 95% interval excludes 0. Only {} is calibrated here. On clean labels, the order can differ."
@@ -50,16 +50,16 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
     others, styles = scores[trained != base], loss_styles(trained[trained != base].unique())
     ranked = sorted(styles, key=lambda loss: loss not in mixed)
-    shown, more = ranked[:MOST], len(ranked[MOST:])
-    mixes = [loss for loss in shown if loss in mixed]
-    question = MIXUP if mixes or not shown else OTHER
-    if missing := without_fit(metrics, scores) if shown else MISSING:
+    drawn, more = ranked[:MOST_LOSSES_IN_AN_ANSWER], len(ranked[MOST_LOSSES_IN_AN_ANSWER:])
+    mixes = [loss for loss in drawn if loss in mixed]
+    question = MIXUP if mixes or not drawn else OTHER
+    if missing := without_fit(metrics, scores) if drawn else MISSING:
         return Answer("mixup", question, missing)
     fits = [fit for fit in ("exact", "paper") if fit in scores]
     gaps = {fit: means_of(_gaps(others, of_base(scores), fit), runs) for fit in fits}
-    of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
+    of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in drawn}
     models = base_label(scores)
-    first, rest = shown[: len(mixes) or 1], shown[len(mixes) or 1 :]
+    first, rest = drawn[: len(mixes) or 1], drawn[len(mixes) or 1 :]
     populations = Populations.of(runs, metrics)
     asked = (
         ("exact", first, f"{models} with the optimal temperature", "uncalibrated "),
@@ -67,14 +67,14 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         ("exact", rest, "the optimal temperature", ""),
     )
     said = [
-        _against({loss: of_loss[fit, loss] for loss in compared}, against, raw, populations)
+        f"against {against}, {wins_by_loss({loss: of_loss[fit, loss] for loss in compared}, raw, populations)}"
         for fit, compared, against, raw in asked
         if fit in fits and compared
     ]
     return Answer(
         "mixup",
         question,
-        said[0],
+        sentences(said[:1]),
         sentences(
             [_left({loss: of_loss["exact", loss] for loss in first}, others["none"], runs, populations), *said[1:]]
         ),
@@ -82,7 +82,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
             for fit in fits
-            for loss in shown
+            for loss in drawn
         ),
         CHANGE.format(f"{models} after TS"),
         more=f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else "",
@@ -90,8 +90,8 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, populations: Populations) -> str:
-    """Say on how many pairs each loss, the first one preceded by `raw`, has a lower and a higher NLL than `base`.
+def wins_by_loss(gaps: Mapping[str, pd.DataFrame], raw: str, populations: Populations) -> str:
+    """Say, as within a sentence, on how many pairs each loss, the first preceded by `raw`, lowers and raises the NLL.
 
     Each of the `populations` has a sentence of its own, since effects can differ there.
     """
@@ -106,9 +106,8 @@ def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, populations:
             won, lost = wins(values), losses(values)
             wins_on = f"wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}"
             clauses.append(f"{label} {wins_on if len(counted(values)) else uncounted(values)}")
-        start = "" if said else f"against {base}, "
-        said.append(f"{start}{where and f'{where}, '}{'; '.join(clauses)}.")
-    return sentences(said)
+        said.append(f"{where and f'{where}, '}{'; '.join(clauses)}.")
+    return " ".join(filter(None, [said[0], sentences(said[1:])]))
 
 
 def _left(gaps: Mapping[str, pd.DataFrame], raw: pd.Series, runs: pd.DataFrame, populations: Populations) -> str:

@@ -146,8 +146,8 @@ def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
 
 def _limit(table: pd.DataFrame, around: str) -> str:
     level = " or ".join(f"{threshold:g}" for threshold in sorted(table["threshold"].dropna().unique()))
-    what = f"Certain: confidence above {level}, uncalibrated unless stated, with {base_label(table.set_index('base'))}"
-    parts = [f"{what}; medians {around}."]
+    meant = f"Certain: confidence above {level}, uncalibrated unless stated, with {base_label(table.set_index('base'))}"
+    parts = [f"{meant}; medians {around}."]
     attacked = "An attack finds an upper bound: certainty may end sooner in a direction that it missed."
     missing = "No attack was run (`adversarial`), so certainty may end much sooner in other directions."
     parts.append(attacked if "adversarial" in set(table["probe"]) else missing)

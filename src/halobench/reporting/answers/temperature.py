@@ -28,7 +28,7 @@ from halobench.reporting.answers.answer import (
 from halobench.reporting.styles import calibrator_style
 
 QUESTION = "What can a temperature repair?"
-BEST = "the temperature that is optimal on validation samples"
+OPTIMAL_TEMPERATURE = "the temperature that is optimal on validation samples"
 FITS = ("none", "paper", "exact")
 LIMIT = (
     "With {}. The temperature is fitted to validation samples of the same distribution, and doesn't change any"
@@ -50,31 +50,27 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     fitted = models[np.isfinite(models["exact"])]  # shares compare the same cells
     base = {fit: means_of(fitted[fit], runs) for fit in fits}
     trained = scores.index.get_level_values("loss")
-    shown = scores[trained.isin(mixup_losses(runs)) | (trained == scores.index.get_level_values("base"))]
-    if len(shown.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
-        shown = of_base(scores)
-    values = {fit: means_of(shown.loc[np.isfinite(shown["exact"]), fit], runs) for fit in fits}
+    drawn = scores[trained.isin(mixup_losses(runs)) | (trained == scores.index.get_level_values("base"))]
+    if len(drawn.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
+        drawn = of_base(scores)
+    values = {fit: means_of(drawn.loc[np.isfinite(drawn["exact"]), fit], runs) for fit in fits}
     populations = Populations.of(runs, metrics)
     gains = {fit: judged(means_of(fitted["none"] - fitted[fit], runs)) for fit in fits[1:]}
-    left, early = populations.parts(judged(base["exact"])), []
-    for where, part in populations.parts(gains["paper"]).items() if "paper" in gains else ():
-        early += [f"{share} {where}".rstrip()] if (share := removes(part, base["none"])) else []
-    early = [*early[:1], *(share.removeprefix("removes ") for share in early[1:])]
+    left = populations.parts(judged(base["exact"]))
+    subjects = [OPTIMAL_TEMPERATURE, *["it"] * (len(left) - 1)]
+    kept = [
+        _kept(where, part, removes(gains["exact"].merge(part[GROUP]), base["none"]), subject, populations)
+        for subject, (where, part) in zip(subjects, left.items(), strict=True)
+    ]
+    parts = populations.parts(gains["paper"]) if "paper" in gains else {}
+    shares = [f"{share} {where}".rstrip() for where, part in parts.items() if (share := removes(part, base["none"]))]
+    early = ", and ".join(shares).replace(", and removes ", ", and ")  # the verb is said once
     noisy = populations.known & {*runs.loc[runs["noise"] > 0, "dataset"]}
     return Answer(
         "temperature",
         QUESTION,
-        sentences(
-            _kept(
-                where,
-                part,
-                populations,
-                removes(gains["exact"].merge(part[GROUP]), base["none"]),
-                BEST if i == 0 else "it",
-            )
-            for i, (where, part) in enumerate(left.items())
-        ),
-        f"The paper's fit, which often stops early, {', and '.join(early)}." if early else "",
+        sentences(kept),
+        f"The paper's fit, which often stops early, {early}." if early else "",
         LIMIT.format(base_label(scores)) + (GIVEN if noisy else "") + left_out(models["exact"], base["exact"]),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
         NLL,
@@ -82,7 +78,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _kept(where: str, left: pd.DataFrame, populations: Populations, removed: str, subject: str) -> str:
+def _kept(where: str, left: pd.DataFrame, removed: str, subject: str, populations: Populations) -> str:
     """Say what the optimal temperature removes and leaves in pairs of one population."""
     of_what = "the KL from the known posterior" if set(left["dataset"]) <= populations.known else "the NLL"
     removed = f"{removed} of {of_what} and leaves" if removed else f"leaves, of {of_what},"

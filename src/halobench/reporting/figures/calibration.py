@@ -35,7 +35,7 @@ negative temperature; and calibrators that set a probability to 0, which makes t
 
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # the title if some calibrators aren't temperatures
-METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
+PANEL_METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 MOST_CELLS = 4
 
 
@@ -43,7 +43,7 @@ MOST_CELLS = 4
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw NLL and ECE by calibrator: means over seeds with t intervals, a marker per loss, and references as lines."""
     table = table_views.without_void_floors(preferred_labels(metrics))
-    table = table[table["metric"].isin((*METRICS, "ece_floor"))]
+    table = table[table["metric"].isin((*PANEL_METRICS, "ece_floor"))]
     table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
     trained = table[(table["metric"] != "ece_floor") & (table["loss"] != REFERENCE)]
     if trained.empty:
@@ -61,7 +61,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     figure, axes = draw_grid(
         PageText(OTHER_TITLE if others else TITLE, note, _legend_keys(with_references, styles)),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
-        METRICS,
+        PANEL_METRICS,
         {(key[:2], key[2]) for key in values},
         (wide, 2.3),
     )
@@ -118,9 +118,9 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     """Return remarks on how often calibrators have no optimum or no finite NLL, merging identical ones."""
     remarks: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
-        what = "T" if calibrator in CALIBRATORS else "optimum"
+        optimum = "T" if calibrator in CALIBRATORS else "optimum"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
-        for affected, problem in ((absent, f"no finite {what}"), (infinite, "infinite")):
+        for affected, problem in ((absent, f"no finite {optimum}"), (infinite, "infinite")):
             if affected:
                 remark = f"{problem} for {affected} of {count(len(group), 'model')}"
                 remarks.setdefault(remark, []).append(labels.calibrator_label(str(calibrator)))

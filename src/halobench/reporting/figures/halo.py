@@ -39,8 +39,8 @@ was still certain. Models that are certain of almost no point are left out.
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used
 
 TITLE = "How far certainty reaches: proved, attacked and in random directions"
-LEAST = 0.05  # a row is left out if the share of certain points is below this in all its panels
-PANELS = 24  # maximum; data sets with the most label noise come first
+LEAST_CERTAIN_SHARE = 0.05  # a row is left out if the share of certain points is below this in all its panels
+MOST_PANELS = 24  # maximum; data sets with the most label noise come first
 
 
 @styled
@@ -54,10 +54,10 @@ def draw(radii: pd.DataFrame) -> Figure:
     searched = table[table["probe"].isin(WORST) & (table["quantity"] == "certainty")]
     if searched.empty:
         return empty_page(TITLE, "No probe looked for the nearest point at which certainty is lost.")
-    certain = searched[searched[SURVIVAL_COLUMNS[1]] >= LEAST]
+    certain = searched[searched[SURVIVAL_COLUMNS[1]] >= LEAST_CERTAIN_SHARE]
     visited = set((certain if len(certain) else searched)[["dataset", "model"]].itertuples(index=False, name=None))
     table = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(visited)]
-    table, chosen = table_views.noisiest_cells(table, ["loss"], "radii.csv", PANELS)
+    table, chosen = table_views.noisiest_cells(table, ["loss"], "radii.csv", MOST_PANELS)
     shares = survival_shares(table)
     styles = probe_styles(shares["probe"])
     losses = {loss: labels.loss_label(loss) for loss in table_views.losses_in(table)}
@@ -89,7 +89,7 @@ def _title(shares: pd.DataFrame) -> str:
     attacked, ends = attacked[attacked["calibrator"] == "none"], []
     for _, curve in attacked.groupby(["dataset", "model", "loss"]):
         distances, means = curve.sort_values("distance")[["distance", "mean"]].to_numpy().T
-        if means[0] >= LEAST:
+        if means[0] >= LEAST_CERTAIN_SHARE:
             ends.append(_half_way(distances, means))
     if not ends or np.isinf(ends).any():
         return TITLE

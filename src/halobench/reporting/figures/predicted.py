@@ -26,7 +26,7 @@ above the diagonal; the figure says by how much.
 
 SHOWS = ("overlap", "image_overlap", "collage")
 TITLE = "How close a formula with three mean gaps comes to what temperature scaling leaves"
-LEAST = 1e-4  # nats; a smaller KL is drawn at the border
+LEAST_KL_DRAWN = 1e-4  # nats; a smaller KL is drawn at the border
 
 
 @styled
@@ -51,7 +51,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     text = PageText(TITLE, note, keys, "predicted KL (nats)", ylabel)
     figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
     ax = axes["", ""]
-    shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in measures})
+    shown = table.assign(**{name: table[name].clip(lower=LEAST_KL_DRAWN) for name in measures})
     for (model, loss, full), rows in table_views.groups_of(shown, ["model", "loss", "interpolates"]).items():
         color, marker = styles[loss].color, markers[model]
         look: dict[str, Any] = {"color": color, "mfc": color if full else "white", "marker": marker, "ms": 4}

@@ -28,8 +28,8 @@ the point itself.
 """
 
 TITLE = "How far from a point do certainty and the decision last?"
-COLUMNS = {("certainty", fit): f"Certainty radius\n{labels.calibrator_label(fit)}" for fit in ("none", "exact")}
-COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
+COLUMN_TITLES = {("certainty", fit): f"Certainty radius\n{labels.calibrator_label(fit)}" for fit in ("none", "exact")}
+COLUMN_TITLES["decision", "none"] = "Decision radius\n(TS can't change it)"
 LINEAR = 0.01  # radii below it are on a linear scale, which has a 0
 
 
@@ -37,7 +37,7 @@ LINEAR = 0.01  # radii below it are on a linear scale, which has a 0
 def draw(radii: pd.DataFrame) -> Figure:
     """Draw median relative radii as means over seeds with t intervals; open marks if a seed's median is censored."""
     table = table_views.by_kind(radii.dropna(subset=["relative_median"]))
-    table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
+    table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMN_TITLES))]
     if table.empty:
         return empty_page(TITLE, "No radii were measured.")
     table, chosen = table_views.noisiest_cells(table, ["quantity", "calibrator"], "radii.csv")
@@ -69,7 +69,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     figure, axes = draw_grid(
         PageText(TITLE, note, legend, labels.RELATIVE, shared=True),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)},
-        COLUMNS,
+        COLUMN_TITLES,
         {(key[:2], key[2:]) for key in groups},
         (2.1, max(1.3, 0.6 + len(probes) * max(0.3, 0.1 * len(styles) + 0.06))),
     )

@@ -13,7 +13,7 @@ from halobench.reporting import finding, labels
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
 from halobench.results.names import OVER_SEEDS
 
-COLUMNS = (
+CLAIMS_PAGE_COLUMNS = (
     *(Column("Test"), Column("Calibration"), Column("Verdict"), Column("Estimate", number=True)),
     Column("95% interval", number=True, means=f"{OVER_SEEDS}, widened if seeds share samples; sorted by its lower end"),
     Column("Pairs", number=True, means="the smallest and largest estimate of a pair of data set and model"),
@@ -59,7 +59,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
         checks=any(map(finding.is_check, rows)),
         registered=finding.registration_line(rows),
         rules=rules,
-        columns=COLUMNS,
+        columns=CLAIMS_PAGE_COLUMNS,
         lines=lines,
         selects=choices(line.keys for line in lines),
         untested_columns=UNTESTED,

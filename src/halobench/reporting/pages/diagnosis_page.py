@@ -14,7 +14,7 @@ from halobench.reporting.rendering import render
 from halobench.reporting.styles import calibrator_style
 from halobench.results.names import REPAIRS
 
-METRICS = {"nll": "NLL", "error": "error", "brier": "Brier score", "ece": "ECE"}
+SCORED = {"nll": "NLL", "error": "error", "brier": "Brier score", "ece": "ECE"}
 
 
 def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
@@ -31,12 +31,12 @@ def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
         for pair in diagnosis.confusions
     ]
     scores = [
-        (label(name), [(number(rung.value), _span(rung.low, rung.high)) for rung in (rungs[key] for key in METRICS)])
+        (label(name), [(number(rung.value), _span(rung.low, rung.high)) for rung in (rungs[key] for key in SCORED)])
         for name, rungs in diagnosis.scores.items()
     ]
     shown: Mapping[str, Any] = {
         **{"summary": diagnosis.summary(), "answers": diagnosis.answers(), "confusions": confusions},
-        **{"curve": _curve(diagnosis), "parts": _parts(diagnosis), "scores": scores, "metrics": METRICS.values()},
+        **{"curve": _curve(diagnosis), "parts": _parts(diagnosis), "scores": scores, "metrics": SCORED.values()},
     }
     return render("diagnosis.html", title=title, note="", experiment=title, **_gains(diagnosis), **shown)
 

@@ -17,14 +17,14 @@ from halobench.reporting import table_views
 from halobench.reporting.pages import files_pages
 from halobench.reporting.pages.leaderboard import leaderboard_page
 from halobench.reporting.pages.questions import details, questions
-from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, render
+from halobench.reporting.rendering import FILTERS, Column, Entry, Line, choices, render
 from halobench.results import names
 from halobench.storage.provenance import short
 
 CELL = ("dataset", "model", "loss")
 SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
-MOST = 6  # the largest number of machines or commits to list
-COLUMNS = {
+MOST_LISTED = 6  # the largest number of machines or commits to list
+OVERVIEW_COLUMNS = {
     "grid": (
         *(Column("Data set"), Column("Model"), Column("Loss"), Column("Seeds"), Column("Cells", number=True, form="d")),
         *(Column("Interpolate", number=True), Column("Mean train accuracy", number=True)),
@@ -55,7 +55,7 @@ def pages(
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": _facts(jobs, costs)},
         asked=asked,
         selects=choices(line.keys for line in grid),
-        columns=COLUMNS,
+        columns=OVERVIEW_COLUMNS,
         lines={"grid": grid, "costs": _costs(costs)},
         configuration=_configuration(spec["config"]),
         sources=_sources(spec["config"]),
@@ -89,7 +89,7 @@ def _grid(runs: pd.DataFrame) -> list[Line]:
         seeds = Entry(", ".join(map(str, counts["seeds"])), len(counts["seeds"]))
         interpolate = Entry(f"{fits} of {here}", fits / here) if here else Entry("–")
         accuracy = float(cells["train_accuracy"].mean())
-        words = [KINDS[kind][1](name) for kind, name in keys.items()]
+        words = [FILTERS[kind][1](name) for kind, name in keys.items()]
         lines.append(Line(keys, (*words, seeds, len(cells), interpolate, accuracy)))
     return lines
 
@@ -140,8 +140,8 @@ def _machine(hardware: str) -> str:
 def _shares(names: pd.Series) -> list[str]:
     """List names with their job counts, largest first; a long list is shortened."""
     counts = sorted(names.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
-    more = [f"and {len(counts) - MOST} more"] if len(counts) > MOST else []
-    return [f"{name} ({count(jobs, 'job')})" for name, jobs in counts[:MOST]] + more
+    more = [f"and {len(counts) - MOST_LISTED} more"] if len(counts) > MOST_LISTED else []
+    return [f"{name} ({count(jobs, 'job')})" for name, jobs in counts[:MOST_LISTED]] + more
 
 
 def _configuration(config: Mapping[str, Any]) -> str:

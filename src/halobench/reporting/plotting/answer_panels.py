@@ -21,7 +21,7 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import add_head, add_legend, blank_figure, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, INK
 
-MOST = 24  # rows; if there are more, or `MOST_JOINED`, the pairs of a data set share a row, without intervals
+MOST_ROWS = 24  # if there are more, or `MOST_JOINED`, the pairs of a data set share a row, without intervals
 ROW, LANE, ENDS = 0.25, 0.075, 0.7  # inches: heights of a row, of each lane after its first, and of an axis
 WIDTH, NAMES = 4.8, 1.6  # inches: of a page, which fits a phone, and of the names of rows
 SPAN = "#d8c391"
@@ -41,10 +41,10 @@ class _Rows:
 
 def _rows(answer: Answer) -> _Rows:
     """Return a row per pair, in bold if rows for its other losses follow, or per data set if there are too many."""
-    table = pd.concat([each.values[GROUP] for each in answer.series]).drop_duplicates()
+    table = pd.concat([series.values[GROUP] for series in answer.series]).drop_duplicates()
     losses = {pair: table_views.losses_in(rows) for pair, rows in table_views.groups_of(table, GROUP[:2]).items()}
     pairs, total = table_views.cells_in(table), sum(map(len, losses.values()))
-    if total > (MOST_JOINED if answer.joined else MOST):
+    if total > (MOST_JOINED if answer.joined else MOST_ROWS):
         datasets = labels.ordered((dataset for dataset, _ in pairs), labels.DATASETS)
         places = {(*pair, loss): datasets.index(pair[0]) for pair in pairs for loss in losses[pair]}
         return _Rows([(labels.dataset_label(name), False) for name in datasets], places, True)
@@ -58,7 +58,7 @@ def _rows(answer: Answer) -> _Rows:
 
 def _lanes(answer: Answer) -> list[Any]:
     """Return the looks of series; series with the same look, or all if dots are joined, share a lane of a row."""
-    return list(dict.fromkeys(None if answer.joined else each.style for each in answer.series))
+    return list(dict.fromkeys(None if answer.joined else series.style for series in answer.series))
 
 
 def height(answer: Answer) -> float:
@@ -80,13 +80,13 @@ def legend(answer: Answer) -> list[Line2D]:
     """Return the legend of an answer's panel."""
     look: dict[str, Any] = {"ls": "", "ms": 5}
     keys = [
-        artists.key(each.label, each.style.color, marker=each.style.marker, **look, **_face(each, False))
-        for each in answer.series
-        if each.label
+        artists.key(series.label, series.style.color, marker=series.style.marker, **look, **_face(series, False))
+        for series in answer.series
+        if series.label
     ]
     if answer.hollow:
         keys.append(artists.key(answer.hollow, GREY, marker="o", mfc="white", **look))
-    if any(each.values["open"].any() for each in answer.series):
+    if any(series.values["open"].any() for series in answer.series):
         keys.append(artists.key("larger than shown", GREY, marker=">", mfc="white", **look))
     if len(answer.spans):
         tick = {"marker": "|", "ls": "", "ms": 8, "mew": 1.5} if _ticks(answer) else {"lw": 6}
@@ -114,14 +114,14 @@ def draw_answer(ax: Axes, answer: Answer) -> None:
         else:
             ax.hlines(y, spans["low"], spans["high"].clip(upper=high), color=SPAN, lw=6, zorder=1)
     if answer.joined and not rows.pooled:
-        ends = pd.concat(each.values for each in answer.series).groupby(GROUP, sort=False)["mean"].agg(["min", "max"])
+        ends = pd.concat(dots.values for dots in answer.series).groupby(GROUP, sort=False)["mean"].agg(["min", "max"])
         y = rows.of(ends.reset_index())
         ax.hlines(y, ends["min"], ends["max"], color="#b5b5b5", lw=2.5, zorder=2)
     lanes = _lanes(answer)
     offsets = artists.dodge(len(lanes), 0.6 if rows.pooled else 0.75)
-    for each in answer.series:
-        offset = offsets[lanes.index(None if answer.joined else each.style)]
-        _draw_series(ax, each, rows.of(each.values) + offset, not (answer.joined or rows.pooled))
+    for series in answer.series:
+        offset = offsets[lanes.index(None if answer.joined else series.style)]
+        _draw_series(ax, series, rows.of(series.values) + offset, not (answer.joined or rows.pooled))
     for artist in (*ax.lines, *ax.collections):  # within the limits, but their boxes confuse the layout of subfigures
         artist.set_in_layout(False)
     ax.set(xlim=(low, high), ylim=(len(rows.names) - 0.4, -0.6), yticks=range(len(rows.names)))

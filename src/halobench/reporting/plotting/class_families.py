@@ -17,9 +17,8 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import DATASETS, Style
-from halobench.storage.columns import REFERENCE
+from halobench.storage.columns import KEYS, REFERENCE
 
-CELL = ["dataset", "model", "loss", "seed"]
 GROWTH = 3  # fewer class counts aren't joined by lines, since two points always lie on a line
 
 CLOSED_FORM: dict[str, Any] = {"color": INK, "lw": 1.0}
@@ -35,11 +34,11 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, measures: dict[str, tuple[
     """Return a row per cell on distributions with regions; `measures` maps columns to metrics and calibrators."""
     facts = runs[runs["beta"].notna()].drop_duplicates("dataset")[["dataset", "classes", "beta", "group"]]
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
-    table = facts.merge(rows[CELL].drop_duplicates())
+    table = facts.merge(rows[KEYS].drop_duplicates())
     for column, (metric, calibrator) in measures.items():
         values = rows[(rows["metric"] == metric) & (rows["calibrator"] == calibrator)]
-        table = table.merge(values[[*CELL, "value"]].rename(columns={"value": column}), "left", CELL)
-    table = table.dropna(subset=list(measures), how="all").merge(runs[[*CELL, "interpolates"]], "left", CELL)
+        table = table.merge(values[[*KEYS, "value"]].rename(columns={"value": column}), "left", KEYS)
+    table = table.dropna(subset=list(measures), how="all").merge(runs[[*KEYS, "interpolates"]], "left", KEYS)
     table["interpolates"] = table["interpolates"].ne(False)  # untrained predictors aren't among the runs
     return table.assign(family=table["dataset"].map(family))
 

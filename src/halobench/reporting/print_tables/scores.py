@@ -18,30 +18,30 @@ from halobench.reporting.seed_statistics import over_seeds
 from halobench.results import names
 from halobench.storage.columns import REFERENCE
 
-METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}
+PAPER_METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}
 JUDGED = {
     "clean": "against clean test labels",
     "noisy": "in expectation under the known posterior",
     "drawn": "against the test labels drawn",
     "as they are": "against the test labels, to which no noise was added",
 }
-COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
-PAPER = ("none", "paper", "exact")
+NUMBER_COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
+PAPER_CALIBRATORS = ("none", "paper", "exact")
 CELL = ["dataset", "model", "loss"]
 SIGNS = " Means over seeds, ± half the width of their 95% t interval, which is wider where seeds share samples."
-FIRST = (labels.DATASETS, labels.MODELS, styles.KNOWN_LOSSES)  # the names of a cell, in order
+KNOWN_NAMES = (labels.DATASETS, labels.MODELS, styles.KNOWN_LOSSES)  # the names of a cell, in order
 
 
 def images(
     metrics: pd.DataFrame,
     runs: pd.DataFrame,
     judge: str,
-    printed: Sequence[str] = tuple(METRICS),
-    calibrators: Sequence[str] = PAPER,
+    printed: Sequence[str] = tuple(PAPER_METRICS),
+    calibrators: Sequence[str] = PAPER_CALIBRATORS,
 ) -> Table:
     """Return scores on data sets, with a part per data set and noise level, a block per model and a line per loss.
 
-    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`. Each of the `METRICS` in
+    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`. Each of the metrics in
     `printed` has a column for each of the `calibrators` that a cell has; the CSV contains all metrics and calibrators.
     """
     rows = runs[runs["distribution"].fillna("") == ""]
@@ -51,7 +51,7 @@ def images(
     uncertain = table_views.posterior_entropies(metrics).keys()
     # If a data set's labels are certain, its posterior equals them, and the posterior's own scores are all 0.
     certain = JUDGED["as they are" if judge == "noisy" else judge]
-    title = " and ".join(", ".join(METRICS[name] for name in printed).rsplit(", ", 1))
+    title = " and ".join(", ".join(PAPER_METRICS[name] for name in printed).rsplit(", ", 1))
     title += f" on data sets, {certain if datasets and uncertain.isdisjoint(datasets) else JUDGED[judge]}"
     parts = []
     for dataset in datasets:
@@ -60,10 +60,10 @@ def images(
         models = labels.ordered(trained["model"], labels.MODELS)
         blocks = [(labels.model_label(model), trained[trained["model"] == model]) for model in models]
         judged = JUDGED[judge] if dataset in uncertain else certain
-        what = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
+        subject = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
         blocks.append(("", posterior[posterior["dataset"].isin(uncertain)]))
         failed = failures_note(rows[rows["dataset"] == dataset]) if "paper" in calibrators else ""
-        parts += _part(dataset, what, blocks, heads, failed)
+        parts += _part(dataset, subject, blocks, heads, failed)
     return Table(title, numbers, tuple(parts))
 
 
@@ -73,7 +73,7 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
     separation = rows.drop_duplicates("dataset").set_index("dataset")["separation"]
     datasets = sorted(separation.index, key=lambda name: (separation[name], name))
     numbers = summarise(metrics, rows, datasets, judge, "separation")
-    heads = _heads(METRICS, PAPER, numbers)
+    heads = _heads(PAPER_METRICS, PAPER_CALIBRATORS, numbers)
     trained, references = numbers[numbers["loss"] != REFERENCE], numbers[numbers["loss"] == REFERENCE]
     parts = []
     for model in labels.ordered(trained["model"], labels.MODELS):
@@ -86,8 +86,8 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
             for dataset in datasets
             if dataset in set(of_model["dataset"])
         ]
-        what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
-        parts += _part(model, what, blocks, heads, failures_note(rows[rows["model"] == model]))
+        subject = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
+        parts += _part(model, subject, blocks, heads, failures_note(rows[rows["model"] == model]))
     return Table(f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[judge]}", numbers, tuple(parts))
 
 
@@ -98,14 +98,14 @@ def summarise(
     table = metrics[
         (metrics["split"] == "test")
         & (metrics["labels"] == judge)
-        & metrics["metric"].isin(METRICS)
+        & metrics["metric"].isin(PAPER_METRICS)
         & metrics["dataset"].isin(datasets)
         & ((metrics["loss"] != REFERENCE) | ((metrics["model"] == "bayes") & (judge == "noisy")))
     ]
     orders: dict[str, Any] = {
         **{"dataset": datasets, "reference": [False, True], "model": labels.ordered(table["model"], labels.MODELS)},
         "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
-        **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(METRICS)},
+        **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(PAPER_METRICS)},
     }
     # The posterior's own scores come after the models' scores.
     table = table.assign(reference=table["loss"] == REFERENCE).sort_values("seed")
@@ -117,7 +117,7 @@ def summarise(
     # Weights from elsewhere were trained on other labels, or on these labels without the noise added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean().reset_index()
     numbers = numbers.merge(facts, "left").merge(interpolates, "left", CELL).assign(labels=judge)
-    return numbers[["dataset", fact, *COLUMNS]]
+    return numbers[["dataset", fact, *NUMBER_COLUMNS]]
 
 
 def _mean(values: pd.Series) -> float:
@@ -149,7 +149,7 @@ def _heads(printed: Iterable[str], calibrators: Iterable[str], numbers: pd.DataF
 
 def _part(
     key: str,
-    what: str,
+    subject: str,
     blocks: Sequence[tuple[str, pd.DataFrame]],
     heads: Mapping[Any, tuple[str, str]],
     failed: str,
@@ -178,7 +178,7 @@ def _part(
     if not rows or not heads:
         return []
     shown = grid(values, rows, heads)
-    return [Part(key, caption(what, heads, shown) + failed, shown)]
+    return [Part(key, caption(subject, heads, shown) + failed, shown)]
 
 
 def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
@@ -191,8 +191,8 @@ def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
         values[first] = dataclasses.replace(best, best=True)
 
 
-def caption(what: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) -> str:
-    """Return a caption that says `what` the table shows and explains its calibrations and signs."""
+def caption(subject: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) -> str:
+    """Return a caption that names the table's `subject` and explains its calibrations and signs."""
     values: list[Value] = [value for value in cells.to_numpy().flat if value]
     seeds = max((value.seeds for value in values), default=0)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
@@ -215,7 +215,7 @@ def caption(what: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) ->
             label.endswith("†") for _, label in cells.index
         ),
     }
-    return " ".join([f"{what}, {spread}.", *(sentence for sentence, used in signs.items() if used)])
+    return " ".join([f"{subject}, {spread}.", *(sentence for sentence, used in signs.items() if used)])
 
 
 def by_cell(
@@ -230,7 +230,7 @@ def by_cell(
     for row in numbers.itertuples(index=False):
         shown[(row.dataset, row.model, row.loss), row.column] = Value(row.mean, row.high - row.mean, row.n, row.n)
     cells = {cell for cell, _ in shown}
-    orders = [labels.ordered(numbers[name], first) for name, first in zip(CELL, FIRST, strict=True)]
+    orders = [labels.ordered(numbers[name], first) for name, first in zip(CELL, KNOWN_NAMES, strict=True)]
     rows = {
         (dataset, model, loss): (
             labels.dataset_label(dataset),

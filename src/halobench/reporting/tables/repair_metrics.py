@@ -26,7 +26,7 @@ PART_CAPTION = (
     " half a nat. KL, NLL, Brier score and classwise ECE look at all classes."
 )
 COMPARED = ("exact", "partner")
-METRICS = ("kl", "nll", "brier", "classwise_ece", "ece")
+COMPARED_METRICS = ("kl", "nll", "brier", "classwise_ece", "ece")
 
 
 def make(metrics: pd.DataFrame) -> Table:
@@ -35,13 +35,13 @@ def make(metrics: pd.DataFrame) -> Table:
         (metrics["split"] == "test")
         & (metrics["labels"] == "noisy")
         & metrics["calibrator"].isin(COMPARED)
-        & metrics["metric"].isin(METRICS)
+        & metrics["metric"].isin(COMPARED_METRICS)
         & (metrics["loss"] != REFERENCE)
     ]
     values = rows.assign(column=rows["metric"] + " " + rows["calibrator"])
     heads = {
         labels.metric_axis(metric): [(f"{metric} {name}", labels.calibrator_label(name)) for name in COMPARED]
-        for metric in METRICS
+        for metric in COMPARED_METRICS
     }
     numbers, parts = scores.by_cell("repair_metrics", PART_CAPTION, values, heads)
     return Table(TITLE, numbers, tuple(parts))

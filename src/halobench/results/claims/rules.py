@@ -23,7 +23,7 @@ from halobench.core.specs.codec import Number, Text, parse, spec, to_json
 from halobench.results.claims.short_form import filled_in
 from halobench.results.identities import COLUMNS as PLUGINS
 from halobench.results.identities import KIND_OF, plugin_text
-from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PARTS, PROBES, REGION_METRICS, THEMES
+from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, METRIC_PARTS, MODELS, PROBES, REGION_METRICS, THEMES
 from halobench.results.radii_summary import QUARTILES, SCALES
 from halobench.storage.columns import REFERENCE, SURVIVAL_COLUMNS, TABLE_COLUMNS
 
@@ -32,18 +32,18 @@ REGISTERED = ("before any run", "with the first runs", "after ")
 CLASSES = 5  # number of values of k needed to fit a slope on log k
 
 # The tables that claims may read, each with the columns that they may use.
-COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
+CLAIMABLE = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 
 # The columns that distinguish the rows of a cell; a claim must have a condition on each.
-ROWS = {
+ROW_COLUMNS = {
     "metrics": ("split", "labels", "calibrator", "metric"),
     "neighbourhood": ("points", "probe"),
     "radii": ("points", "probe", "quantity", "calibrator"),
     "runs": (),
 }
-LADDER = "repair_"  # prefix of the metrics of repair ladders
+LADDER_PREFIX = "repair_"  # prefix of the metrics of repair ladders
 # The smallest and largest values that a measure can take, from which it follows whether a margin can be reached.
 # Metrics state theirs in their files; a measure that is neither there nor here has no known bounds.
 BOUNDS = {
@@ -120,7 +120,7 @@ class Claim:
     )
 
     def __post_init__(self):
-        require(self.value in COLUMNS[self.table], "value", self.value, one_of(COLUMNS[self.table], self.value))
+        require(self.value in CLAIMABLE[self.table], "value", self.value, one_of(CLAIMABLE[self.table], self.value))
         require(self.theme in THEMES, "theme", self.theme, one_of(THEMES, self.theme))
         require(self.registered.startswith(REGISTERED), "registered", self.registered, _REGISTRATION)
         positive = self.statistic != "ratio" or self.margin > 0
@@ -136,10 +136,10 @@ class Claim:
         if self.statistic == "level":
             (lowest, highest), above = self.bounds, self.direction == "above"
             reached = lowest <= self.margin < highest if above else lowest < self.margin <= highest
-            what = f"a margin within reach, since {self.measure} lies between {lowest:g} and {highest:g}"
-            require(reached, "margin", self.margin, what)
-        what = f"missing; set lowest or highest, since {self.measure} doesn't say which is better (LOWER_IS_BETTER)"
-        refuse(self.statistic == "against_best" and self.lowest_is_best is None, "best", what)
+            expected = f"a margin within reach, since {self.measure} lies between {lowest:g} and {highest:g}"
+            require(reached, "margin", self.margin, expected)
+        reason = f"missing; set lowest or highest, since {self.measure} doesn't say which is better (LOWER_IS_BETTER)"
+        refuse(self.statistic == "against_best" and self.lowest_is_best is None, "best", reason)
         require(self.b != self.a, "b", self.b, "conditions that differ from those of a")
         require(self.baselines != self.a, "baselines", self.baselines, "conditions that differ from those of a")
         paired = self.b is not None and not self.across_datasets
@@ -165,7 +165,7 @@ class Claim:
 
     def _check_conditions(self, key: str, conditions: Conditions) -> None:
         """Refuse conditions on unknown columns, on columns also in `where`, and those that nothing can meet."""
-        columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
+        columns = {*CLAIMABLE[self.table], *CLAIMABLE["runs"]} - {"seed", self.value}
         for column, condition in conditions.items():
             place = f"{key}.{column}"
             require(column in columns, place, condition, f"another key: {one_of(columns, column)}")
@@ -178,19 +178,19 @@ class Claim:
         loss = {**self.where, **conditions}.get("loss")
         require(_is_name(loss), f"{key}.loss", loss, "the name of a single loss, here or in `where`")
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss, since a reference can only be b")
-        for column in ROWS[self.table] if loss != REFERENCE else ():
+        for column in ROW_COLUMNS[self.table] if loss != REFERENCE else ():
             fixed = column in conditions or column in self.where
-            what = f"missing; set {column} here or in `where`, since a cell has rows for several"
-            refuse(not fixed, f"{key}.{column}", what)
+            reason = f"missing; set {column} here or in `where`, since a cell has rows for several"
+            refuse(not fixed, f"{key}.{column}", reason)
         dataset = conditions.get("dataset")
         if self.across_datasets:
-            what = "the name of a single data set, since a ratio compares two"
-            require(_is_name(dataset), f"{key}.dataset", dataset, what)
+            expected = "the name of a single data set, since a ratio compares two"
+            require(_is_name(dataset), f"{key}.dataset", dataset, expected)
             refuse("model" in conditions, f"{key}.model", "sides can't differ in the model; move this key to `where`")
         elif self.statistic in ("difference", "against_best", "ratio"):
-            what = "sides are paired by this column; move it to `where`"
-            refuse("dataset" in conditions, f"{key}.dataset", what)
-            refuse("model" in conditions and loss != REFERENCE, f"{key}.model", what)
+            reason = "sides are paired by this column; move it to `where`"
+            refuse("dataset" in conditions, f"{key}.dataset", reason)
+            refuse("model" in conditions and loss != REFERENCE, f"{key}.model", reason)
 
     @property
     def across_datasets(self) -> bool:
@@ -215,7 +215,7 @@ class Claim:
     @property
     def bounds(self) -> tuple[float, float]:
         """The smallest and largest values that the measure can take; infinite if unknown."""
-        return BOUNDS.get(self.measure) or of_metric(PARTS.get(self.measure, self.measure)).bounds
+        return BOUNDS.get(self.measure) or of_metric(METRIC_PARTS.get(self.measure, self.measure)).bounds
 
     @property
     def formula(self) -> str:
@@ -249,9 +249,9 @@ def _is_name(value: Any) -> bool:
 
 def _check_condition(key: str, condition: Any) -> None:
     """Refuse a condition that no value could meet."""
-    what = "a value, a list of values, a comparison or a pattern"
+    expected = "a value, a list of values, a comparison or a pattern"
     for one in condition if isinstance(condition, list | tuple) else [condition]:
-        require(isinstance(one, str | int | float | bool), key, one, what)
+        require(isinstance(one, str | int | float | bool), key, one, expected)
         compares = isinstance(one, str) and one[:1] in tuple("<>!=")
         require(not compares or COMPARISON.fullmatch(one), key, one, 'a comparison with a number, e.g. ">0" or "!=10"')
 
@@ -301,7 +301,7 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
     for claim in claims:
         for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), computed.items()):
             for value in plain_names(side.get(column, ())):
-                known = value in names or value.startswith(LADDER)
+                known = value in names or value.startswith(LADDER_PREFIX)
                 require(known, f"claims.{claim.name}.{column}", value, one_of(names, value))
 
 
@@ -382,11 +382,11 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     """Yield the claims that an entry defines: one or, with ``each``, one per combination of values."""
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
-    what = "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
-    require(lists, f"{place}.each", each, what)
+    expected = "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
+    require(lists, f"{place}.each", each, expected)
     for key in each:
-        what = f"the claim's name {entry.get('name')!r} must contain {{{key}}}, so that all names differ"
-        refuse(f"{{{key}}}" not in str(entry.get("name", "")), f"{place}.each.{key}", what)
+        reason = f"the claim's name {entry.get('name')!r} must contain {{{key}}}, so that all names differ"
+        refuse(f"{{{key}}}" not in str(entry.get("name", "")), f"{place}.each.{key}", reason)
     rest = {key: value for key, value in entry.items() if key != "each"}
     for values in itertools.product(*each.values()):
         filled = dict(zip(each, values, strict=True))

@@ -10,7 +10,7 @@ from halobench.storage.columns import TABLE_COLUMNS
 
 NEEDED = ("name", "statement", "value", "a", "margin")  # besides `b` or `baselines`, if `a` is compared
 # Conditions on the tables' rows, unless a claim has its own.
-ROWS = {
+CONDITIONS = {
     "metrics": {"split": "test", "labels": "clean", "calibrator": "exact"},
     "neighbourhood": {"points": "train"},
     "radii": {"points": "train"},
@@ -54,7 +54,7 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
     where = entry.get("where", {})
     if isinstance(where, Mapping):
         own = {column for side in sides for column in side} | set(where)
-        defaults = {column: value for column, value in ROWS[full["table"]].items() if column not in own}
+        defaults = {column: value for column, value in CONDITIONS[full["table"]].items() if column not in own}
         metric = {"metric": entry["value"]} if full["value"] != entry["value"] else {}
         full["where"] = where = {**defaults, **metric, **where}
     fits = {side.get("calibrator") for side in [*sides, where] if isinstance(side, Mapping)} - {None}
@@ -68,8 +68,8 @@ def _table(entry: Mapping[str, Any]) -> dict[str, str]:
     for key in ("table", "value"):
         require(isinstance(entry.get(key, ""), str), key, entry.get(key), "a name")
     if "table" in entry:
-        require(entry["table"] in ROWS, "table", entry["table"], f"one of {', '.join(ROWS)}")
+        require(entry["table"] in CONDITIONS, "table", entry["table"], f"one of {', '.join(CONDITIONS)}")
         return {}
-    tables = [table for table in ROWS if entry["value"] in TABLE_COLUMNS[table]]
+    tables = [table for table in CONDITIONS if entry["value"] in TABLE_COLUMNS[table]]
     refuse(len(tables) > 1, "table", f"missing; set {' or '.join(tables)}, which all have a column {entry['value']}")
     return {"table": tables[0]} if tables else {"table": "metrics", "value": "value"}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.results.claims.rules import COMPARISON, ROWS, Claim, described
+from halobench.results.claims.rules import COMPARISON, ROW_COLUMNS, Claim, described
 from halobench.results.radii_summary import QUARTILES
 from halobench.storage.columns import DATASET, KEYS, PAIRED, REFERENCE
 
@@ -83,7 +83,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
         raise NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
     if len(several := rows[rows.duplicated(PAIRED, keep=False)]):
         first = several.groupby(PAIRED, sort=False).get_group(tuple(several[PAIRED].iloc[0]))
-        columns = [column for column in ROWS[claim.table] if first[column].nunique() > 1] or ["other columns"]
+        columns = [column for column in ROW_COLUMNS[claim.table] if first[column].nunique() > 1] or ["other columns"]
         what = f"more than one row per cell with {described(conditions)}, which differ in {', '.join(columns)}"
         raise NotTested(f"{claim.table} has {what}")
     cells = rows[[*PAIRED, "loss", "interpolates", "steps"]].astype({"interpolates": object})

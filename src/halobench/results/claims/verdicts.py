@@ -162,8 +162,8 @@ def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[
     if not complete:
         notes = [f"no {word} is complete in every seed" if planned else f"no {word} can be tested"]
     missing = {str(name): _why_incomplete(units[units["scope"] == name]) for name in planned if name not in complete}
-    for what, scopes in (("not in the mean", missing), ("not testable", out)):
-        notes += [f"{what}: {', '.join(f'{scope} ({why})' for scope, why in scopes.items())}"] if scopes else []
+    for state, scopes in (("not in the mean", missing), ("not testable", out)):
+        notes += [f"{state}: {', '.join(f'{scope} ({why})' for scope, why in scopes.items())}"] if scopes else []
     remarks = kept.drop_duplicates(["scope", "remark"])["remark"].replace("", np.nan).dropna()
     notes += [f"{remark}: {count} of {len(complete)}" for remark, count in remarks.value_counts(sort=False).items()]
     notes += reasons(units)
