@@ -46,9 +46,10 @@ def schema() -> dict[str, Any]:
 
 
 def untitled(node: Any) -> Any:
-    """Return a schema without the titles that pydantic makes of names."""
+    """Return a schema without the titles that pydantic makes of names; it names a limit of "X or None" in its own way."""
+    limits = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
     if isinstance(node, dict):
-        return {key: untitled(value) for key, value in node.items() if key != "title"}
+        return {limits.get(key, key): untitled(value) for key, value in node.items() if key != "title"}
     return [untitled(value) for value in node] if isinstance(node, list) else node
 
 

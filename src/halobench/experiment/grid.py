@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, refuse
 from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.core.specs.codec import canonical, parse, spec
 from halobench.core.specs.model import ModelSpec
@@ -79,6 +79,11 @@ class Config(Sections):
     @_once
     def stages(self, experiment: str) -> dict[Cell, tuple[str, ...]]:
         """Return the stages of each of an experiment's cells, in the order in which they run."""
+        for stage in CELL_STAGES:
+            known = hasattr(self, stage.cells or "cells")
+            refuse(
+                not known, f"stages.{stage.name}: cells", f"Config has no method {stage.cells!r}; define it in grid.py"
+            )
         chosen = {s.name: frozenset(getattr(self, s.cells or "cells")(experiment)) for s in CELL_STAGES}
         return {cell: tuple(name for name in chosen if cell in chosen[name]) for cell in self.cells(experiment)}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
@@ -18,9 +18,14 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, one_of, refuse, require
-from halobench.core.plugins.kinds import PACKAGE
+from halobench.core.plugins.kinds import PACKAGE, kinds
 
-# The options of `halobench stage` whose names differ from those of the parameters of stages' functions.
+# The parameters that stages' functions may have, which are options of `halobench stage`; and the options whose names
+# differ.
+PARAMETERS = (
+    *("spec", "code", "seed", "source", "folder", "out", "weights"),
+    *("manifest", "results", "claims", "tables", "every", "slots"),
+)
 OPTION_OF = {"folder": "run", "slots": "slots-per-gpu"}
 CELL = "{dataset}/{model}/{loss}/seed{seed}"
 
@@ -47,12 +52,20 @@ UNITS = {
 }
 
 
-# The forms of a stage's keys, by the annotations of their fields; all others are lists.
-FORMS: Mapping[str, tuple[type, str]] = {
-    "str": (str, "a text"),
-    "int": (int, "a whole number"),
-    "bool": (bool, "True or False"),
-    "Mapping[str, tuple[str, ...]]": (dict, "a mapping of stages to lists of files"),
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+
+
+# The forms of a stage's keys, by the annotations of their fields, in words and as a test.
+FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "int": ("a whole number above 0", lambda value: type(value) is int and value > 0),
+    "bool": ("True or False", lambda value: isinstance(value, bool)),
+    "tuple[str, ...]": ("a list of texts", _is_texts),
+    "Mapping[str, tuple[str, ...]]": (
+        "a mapping of stages to lists of files",
+        lambda value: isinstance(value, dict) and all(map(_is_texts, value.values())),
+    ),
 }
 
 
@@ -141,18 +154,25 @@ def declared(name: str) -> Stage:
         field.name: str(field.type) for field in dataclasses.fields(Stage) if field.name not in ("name", "record")
     }
     place = f"STAGE in {plugin.path.name}"
+    for key in ("of", "writes", "code"):
+        refuse(not said.get(key), place, f"has no `{key}`; add it, as `halobench.storage.layout.Stage` describes it")
     for key, value in said.items():
-        require(key in fields, place, key, one_of(fields, key))
-        kind, words = FORMS.get(fields[key], (list, "a list"))
-        require(isinstance(value, kind), f"{place}: {key}", value, words)
-    refuse(said.get("of") not in UNITS, place, f"its `of` isn't one of {', '.join(UNITS)}")
-    refuse(not said.get("writes"), place, "`writes` no file; list those that it writes besides its record")
-    record = f"{name}.json"
-    refuse(record in said["writes"], place, f"its `writes` has {record}, its record; leave that out")
-    code = said.get("code", ())
-    refuse(not code, place, "declares no `code`, the modules on which its numbers depend; list them")
-    unknown = [module for module in code if not _is_module(module)]
-    refuse(unknown, place, f"its `code` names {', '.join(unknown)}, which isn't a module of halobench; correct it")
+        require(key in fields, f"{place}: key", key, one_of(fields, key))
+        words, fits = FORMS.get(fields[key], FORMS["tuple[str, ...]"])
+        require(fits(value), f"{place}: {key}", value, words)
+    require(said["of"] in UNITS, f"{place}: of", said["of"], one_of(UNITS, said["of"]))
+    files = [*said["writes"], *said.get("may_write", ())]
+    bad = [file for file in files if file == f"{name}.json" or "/" in file]
+    refuse(
+        bad,
+        f"{place}: writes",
+        f"has {', '.join(bad)}; list files in the folder of its record, {name}.json, without it",
+    )
+    unknown = [module for module in said["code"] if not _is_module(module)]
+    refuse(unknown, f"{place}: code", f"names {', '.join(unknown)}, which isn't a module of halobench; correct it")
+    unknown = [each for each in plugin.options or () if each not in PARAMETERS]
+    what = f"has the parameters {', '.join(unknown)}, which no rule knows; use some of {', '.join(PARAMETERS)}"
+    refuse(unknown, f"run in {plugin.path.name}", what)
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     return Stage(name=name, **values)
 
@@ -169,16 +189,37 @@ def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
     """
     known = {stage.name: stage for stage in stages}
     known = {stage.name: _with_files(stage, known) for stage in known.values()}
+    _check_apart(known.values())
     order, ordered = TopologicalSorter({stage.name: [*stage.reads] for stage in known.values()}), list[Stage]()
     try:
         order.prepare()
     except CycleError as error:
-        raise RefusedError("stages", f"each of these reads what the next writes: {', '.join(error.args[1])}") from None
+        names = ", ".join(dict.fromkeys(error.args[1]))
+        raise RefusedError("stages", f"what {names} reads is made from what it writes; break the circle") from None
     while order.is_active():
         ready = order.get_ready()
         ordered += sorted(map(known.__getitem__, ready), key=lambda stage: (not stage.device, stage.name))
         order.done(*ready)
     return {stage.name: stage for stage in ordered}
+
+
+def _check_apart(stages: Iterable[Stage]) -> None:
+    """Refuse a file that two stages write, and a target with the name of a rule."""
+    writers: dict[str, str] = {}
+    taken = {*(stage.name for stage in stages), "all", "partial", "partial_manifest"}
+    for stage in stages:
+        refuse(
+            stage.target in taken,
+            f"stages.{stage.name}: target",
+            f"a rule is named {stage.target}; choose another name",
+        )
+        for path in stage.paths(stage.key):
+            other = writers.setdefault(path, stage.name)
+            refuse(
+                other != stage.name,
+                f"stages.{stage.name}",
+                f"{other} writes {PurePosixPath(path).name} there, too; rename it",
+            )
 
 
 def _with_files(stage: Stage, known: Mapping[str, Stage]) -> Stage:
@@ -198,7 +239,8 @@ def _with_files(stage: Stage, known: Mapping[str, Stage]) -> Stage:
 
 # Snakemake itself writes manifests, since a list of thousands of cells doesn't fit on a command line. A manifest is its
 # own record: it contains its own checksum, and takes only a moment to write.
-_COMMANDS = [declared(name) for name in plugins.names("stages")]
+# Every file counts, since a stage whose function is misspelt would be missing without a word.
+_COMMANDS = [declared(path.stem) for path in sorted(kinds()["stages"].folder.glob("[!_]*.py"))]
 _OF_CELLS = {stage.name: () for stage in _COMMANDS if stage.of in ("cell", "dataset")}
 MANIFEST = Stage(name="manifest", of="experiment", reads=_OF_CELLS, record="manifests/{}.json")
 STAGES: Mapping[str, Stage] = in_order([*_COMMANDS, MANIFEST])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 
 import matplotlib as mpl
 import numpy as np
@@ -84,11 +85,15 @@ def test_losses_and_calibrators_keep_their_styles_and_differ():
     assert few["mixup2"] == many["mixup2"]
     known = [*KNOWN_LOSSES, *(f"own{i}" for i in range(6))]
     known.remove("mixup")  # another name for mixup2
-    losses, calibrators = loss_styles(known).values(), CALIBRATOR_STYLES.values()
+    losses, calibrators = loss_styles(known), CALIBRATOR_STYLES
     for styles in (losses, calibrators):
-        assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(styles)
-        assert all(MarkerStyle(style.marker).is_filled() for style in styles)
-    assert not {style.color for style in losses} & {style.color for style in calibrators} - {"#E69F00"}
+        for look in ("color", "marker"):
+            alike = Counter(getattr(style, look) for style in styles.values())
+            twice = [name for name, style in styles.items() if alike[getattr(style, look)] > 1]
+            assert not twice, f"these have the same {look}"
+        assert all(MarkerStyle(style.marker).is_filled() for style in styles.values())
+    taken = {style.color for style in calibrators.values()} - {"#E69F00"}
+    assert not [name for name, style in losses.items() if style.color in taken], "a calibrator has this colour"
     assert {*CALIBRATORS, *plugins.names("calibrators")} == set(names.CALIBRATORS) >= set(CALIBRATOR_STYLES)
     assert calibrator_style("zz_own").color
 

@@ -9,14 +9,16 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import tiny_config
+from halobench.cli.options import OPTIONS
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.plugins.kinds import kinds
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import drawn_jobs, job_of, jobs
-from halobench.runner import logs
+from halobench.runner import logs, rule_inputs
 from halobench.storage import layout
-from halobench.storage.layout import STAGES, Stage
+from halobench.storage.layout import PARAMETERS, STAGES, Stage
 
 WILDCARDS = {"dataset": "d", "model": "m", "loss": "l", "seed": 0, "source": "s", "experiment": "e", "name": "n"}
 
@@ -47,9 +49,16 @@ def test_stages_come_in_an_order_in_which_each_reads_what_earlier_ones_write():
 
 
 BAD = {
-    "an unknown key": ({"wries": ["a.csv"]}, r"STAGE in train\.py = 'wries': expected .*'writes'"),
-    "a text in place of a list": ({"writes": "a.csv"}, r"STAGE in train\.py: writes = 'a\.csv': expected a list"),
-    "no unit": ({"of": "grid"}, r"STAGE in train\.py: its `of` isn't one of source, model, cell"),
+    "an unknown key": ({"wries": ["a.csv"]}, r"STAGE in train\.py: key = 'wries': .*did you mean 'writes'"),
+    "a text in place of a list": (
+        {"writes": "a.csv"},
+        r"STAGE in train\.py: writes = 'a\.csv': expected a list of texts",
+    ),
+    "a number in a list": ({"writes": ["a.csv", 3]}, r"STAGE in train\.py: writes = .*: expected a list of texts"),
+    "a text in place of files": ({"reads": {"source": "a.csv"}}, r"STAGE in train\.py: reads = .*to lists of files"),
+    "no memory": ({"memory": -5}, r"STAGE in train\.py: memory = -5: expected a whole number above 0"),
+    "a wrong unit": ({"of": "cel"}, r"STAGE in train\.py: of = 'cel': expected one of cell, .*did you mean 'cell'"),
+    "no unit": ({"of": ""}, r"STAGE in train\.py: has no `of`; add it"),
     "files of nobody": ({"reads": {"sauce": ["a"]}}, r"stages\.train: reads files of 'sauce', which isn't a stage"),
     "a file that nobody writes": (
         {"reads": {"source": ["a.csv"]}},
@@ -61,14 +70,27 @@ BAD = {
     ),
     "a circle": (
         {"reads": {"calibrate": ["metrics.csv"]}},
-        r"stages: each of these reads what the next writes: (train, calibrate|calibrate, train)",
+        r"stages: what (train, calibrate|calibrate, train) reads is made from what it writes",
     ),
-    "no code": ({"code": []}, r"STAGE in train\.py: declares no `code`"),
-    "code that isn't there": ({"code": ["training.cel"]}, r"its `code` names training\.cel, which isn't a module"),
-    "an output of no name": ({"writes": []}, r"STAGE in train\.py: `writes` no file"),
-    "a record of its own": (
+    "itself": ({"reads": {"train": ["history.csv"]}}, r"stages: what train reads is made from what it writes"),
+    "no code": ({"code": []}, r"STAGE in train\.py: has no `code`; add it"),
+    "code that isn't there": (
+        {"code": ["training.cel"]},
+        r"train\.py: code: names training\.cel, which isn't a module",
+    ),
+    "no output": ({"writes": []}, r"STAGE in train\.py: has no `writes`; add it"),
+    "its record": (
         {"writes": ["train.json"]},
-        r"STAGE in train\.py: its `writes` has train\.json, its record",
+        r"STAGE in train\.py: writes: has train\.json; list files in the folder",
+    ),
+    "another folder": ({"writes": ["../a.csv"]}, r"STAGE in train\.py: writes: has \.\./a\.csv; list files in"),
+    "a file of another stage": (
+        {"writes": ["model.safetensors", "logits.safetensors", "metrics.csv"]},
+        r"stages\.train: calibrate writes metrics\.csv there, too; rename it|stages\.calibrate: train writes",
+    ),
+    "a target like a stage": (
+        {"target": "calibrate"},
+        r"stages\.train: target: a rule is named calibrate; choose another",
     ),
 }
 
@@ -115,3 +137,23 @@ def test_jobs_need_jobs_of_the_list_that_write_what_their_stage_reads():
             *STAGES[job.stage].reads,
             *(["train"] if job.stage == "train" else []),
         }
+
+
+def test_the_parameters_of_stages_are_options_with_values_in_rules(monkeypatch):
+    assert set(PARAMETERS) == set(rule_inputs.VALUES)
+    assert set(PARAMETERS) <= set(OPTIONS)
+    found = plugins.find("stages", "train")
+    odd = dataclasses.replace(found, options={"spec": ..., "bins": 3})
+    monkeypatch.setattr(plugins, "find", lambda kind, name: odd)
+    with pytest.raises(
+        SpecError, match=r"run in train\.py: has the parameters bins, which no rule knows; use some of spec"
+    ):
+        layout.declared("train")
+
+
+def test_a_file_of_a_stage_without_its_function_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "lost.py").write_text('STAGE = {"of": "cell"}\ndef rum():\n    pass\n')
+    kind = dataclasses.replace(kinds()["stages"], file=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(plugins, "kinds", lambda: {"stages": kind})
+    with pytest.raises(SpecError, match=r"lost\.py defines no function 'run', which makes it one of the stages"):
+        layout.declared("lost")
