@@ -46,7 +46,7 @@ def schema() -> dict[str, Any]:
 
 
 def untitled(node: Any) -> Any:
-    """Return a schema without the titles that pydantic makes of names, and with limits of "X or None" by their names."""
+    """Return a schema without the titles that pydantic makes of names, with limits of "X or None" by their names."""
     limits = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
     if isinstance(node, dict):
         return {limits.get(key, key): untitled(value) for key, value in node.items() if key != "title"}
