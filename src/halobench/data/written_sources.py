@@ -12,6 +12,7 @@ import numpy as np
 from halobench.core.errors import refuse
 from halobench.core.specs.codec import parse
 from halobench.core.specs.data import SourceSpec
+from halobench.core.specs.plugin import as_recorded
 from halobench.data.sources import ARRAYS, Images, load_source, sample_type, save_blocks
 from halobench.storage import arrays_io, files, records
 
@@ -25,7 +26,7 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
     meta = files.read_json(place, KEYS)
     records.check_recorded(place)
     meta |= {"shape": tuple(meta["shape"]), "names": tuple(meta.get("names", ()))}
-    with files.reading(place, "a spec of a loader that still exists"):
+    with files.reading(place, "a spec of a loader that still exists"), as_recorded():
         return parse(SourceSpec, meta["spec"]), meta
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import itertools
 import os
 import shlex
 import sys
@@ -207,8 +208,8 @@ class RuleInputs:
 
         def command(wildcards: Any, input: Any, output: Any, resources: Any) -> str:
             job = _RuleJob(self, STAGES[stage], name, wildcards, input, output, resources)
-            given = (f"--{OPTION_OF.get(each, each)}={VALUES[each](job)}" for each in options)
-            return shlex.join(["halobench", "stage", stage, *given])
+            given = ([f"--{OPTION_OF.get(each, each)}", str(VALUES[each](job))] for each in options)
+            return shlex.join(["halobench", "stage", stage, *itertools.chain(*given)])
 
         return command
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import model_validator
@@ -15,6 +17,7 @@ from halobench.core.plugins.kinds import kinds
 from halobench.core.specs.codec import parse, read_exponent, spec
 
 S = TypeVar("S", bound="PluginSpec")
+_recorded = ContextVar("recorded", default=False)
 
 
 def suggested(kind: str, *others: str) -> Any:
@@ -49,7 +52,19 @@ class PluginSpec:
 
     def __post_init__(self):
         options = {key: _plain_option(key, value) for key, value in vars(self)["options"].items()}
-        object.__setattr__(self, "options", self.plugin.without_defaults(options))
+        outside = ":" in getattr(self, kinds()[self.KIND].key)
+        kept = options if outside and _recorded.get() else self.plugin.without_defaults(options)
+        object.__setattr__(self, "options", kept)
+
+
+@contextlib.contextmanager
+def as_recorded() -> Iterator[None]:
+    """Leave options of plug-ins outside the package as they are, since results may have come from another machine."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
 
 
 def _plain_option(key: str, value: Any) -> Any:
