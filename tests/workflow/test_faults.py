@@ -310,7 +310,7 @@ def test_a_lost_source_is_made_first_and_what_was_made_from_the_same_stays(finis
     for folder in (source, workspace.folder / ".snakemake"):
         shutil.rmtree(folder)
     expected = workspace.halobench("status").stdout.splitlines()[-1]
-    assert "1 source, 1 train, 1 probe, 1 calibrate, 1 reference, 1 manifest" in expected
+    assert "1 source, 1 train, 1 reference, 1 probe, 1 calibrate, 1 manifest" in expected
     done = run(workspace)
     assert re.findall(r"\] (source|train) (\S+)", done.stderr) == [
         ("source", "digits"),
