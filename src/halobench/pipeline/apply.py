@@ -27,9 +27,7 @@ from halobench.calibration.logit_tables import COLUMN, EXPECTED, class_columns, 
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
 from halobench.storage.files import replacing
 
-LOGITS_PER_BLOCK = (
-    1 << 19
-)  # logits per block: a block takes a few dozen MB, and half of that per block in a table's text
+LOGITS_PER_BLOCK = 1 << 19  # a block takes a few dozen MB, and half of that per block in a table's text
 ROW = re.compile(r"(\w+)\[(\d+)\]")  # the key of an error in a row
 
 
