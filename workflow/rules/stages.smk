@@ -51,7 +51,7 @@ for kind in ("figure", "table"):
             output:
                 **outputs(STAGES[kind], stem),
             log:
-                INPUTS.path(STAGES[kind], STAGES[kind].log, stem),
+                INPUTS.path(STAGES[kind], STAGES[kind].log.replace("{name}", stem)),
             localrule: INPUTS.runs_here(STAGES[kind])
             resources:
                 **resources(STAGES[kind]),

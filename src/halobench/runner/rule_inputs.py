@@ -198,9 +198,9 @@ class RuleInputs:
         paths = [*stage.files(stage.writes, key), stage.record_path(key)]
         return dict(zip([*names, "record"], (self.path(stage, path) for path in paths), strict=True))
 
-    def path(self, stage: Stage, path: str, name: str = "") -> str:
-        """Return the path of a stage's file, as rules name it; `name` is that of a figure's or table's files."""
-        return f"{self.named}/{'{scope}' if stage.scoped else ''}{path.replace('{name}', name) if name else path}"
+    def path(self, stage: Stage, path: str) -> str:
+        """Return the path of a stage's file, as rules name it."""
+        return f"{self.named}/{'{scope}' if stage.scoped else ''}{path}"
 
     def command(self, stage: str, name: str = "") -> Callable[..., str]:
         """Return a function that returns a job's command, whose options are the parameters of the stage's function."""
