@@ -59,6 +59,7 @@ from halobench.losses.cross_entropy import CrossEntropy as CrossEntropy
 from halobench.losses.cutmix import Cutmix as Cutmix
 from halobench.losses.dual_focal import DualFocal as DualFocal
 from halobench.losses.focal import Focal as Focal
+from halobench.losses.forward_correction import ForwardCorrection as ForwardCorrection
 from halobench.losses.label_smoothing import LabelSmoothing as LabelSmoothing
 from halobench.losses.mixup import Mixup as Mixup
 from halobench.losses.regmixup import Regmixup as Regmixup

@@ -33,6 +33,16 @@ class Loss:
         """
         return inputs, targets
 
+    def learn_noise(self, transition: np.ndarray) -> None:
+        """Receive the data set's P(label = j | clean label = i), float64 (k, k), before training; by default unused."""
+
+    def label_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, k) of what the model predicts about labels, with their noise, given its outputs (n, k).
+
+        Scores and calibrators get these, while probes get the outputs; by default, the two are the same.
+        """
+        return logits
+
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Compute the mean loss over a batch's rows from logits (m, k) and the targets (m, k) that `mix` returned."""
         raise NotImplementedError("define __call__(self, logits, targets)")
@@ -52,13 +62,15 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
-def build(spec: LossSpec) -> Loss:
-    """Build the loss that a spec describes."""
+def build(spec: LossSpec, transition: np.ndarray | None = None) -> Loss:
+    """Build the loss that a spec describes, for labels with the noise `transition`; see `Loss.learn_noise`."""
     loss = spec.plugin.load()(**spec.options)
     if isinstance(loss, torch.nn.Module):
-        return ModuleLoss(loss, spec.name)
+        loss = ModuleLoss(loss, spec.name)
     if not isinstance(loss, Loss):
         raise RefusedError("name", f"{spec.name} isn't a loss; name a subclass of halobench.Loss or a torch.nn.Module")
+    if transition is not None:
+        loss.learn_noise(transition)
     return loss
 
 

@@ -15,7 +15,7 @@ from halobench.core.extras import explained
 from halobench.core.specs.codec import parse
 from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec
-from halobench.core.specs.training import TrainSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.storage import arrays_io
 from halobench.storage.records import read_record
 
@@ -87,6 +87,7 @@ def further_draws(cell: TrainedCell) -> tuple[np.ndarray, np.ndarray] | None:
     """
     from halobench.data.distribution import sample_generator
     from halobench.data.mapped_rows import normalise
+    from halobench.losses.base import build
     from halobench.training.train_cell import predict
 
     data, distribution = cell.data, cell.data.distribution
@@ -94,7 +95,8 @@ def further_draws(cell: TrainedCell) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     count = FURTHER * len(cell.logits["test.logits"])
     drawn = distribution.sample(count, sample_generator(distribution, cell.seed, "sample", "repair"))
-    logits = predict(cell.model, normalise(drawn.inputs, data.mean, data.std), cell.recipe)
+    loss = build(parse(LossSpec, cell.spec["loss"]), data.transition)
+    logits = predict(cell.model, normalise(drawn.inputs, data.mean, data.std), cell.recipe, loss)
     if distribution.regions is not None and drawn.region is not None:
         posterior = distribution.regions.posterior[drawn.region]
     else:

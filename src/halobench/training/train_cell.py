@@ -53,7 +53,7 @@ def train_cell(
     """
     network, inputs = _start(data, model, spec, seed, weights)
     samples = TrainingSet(inputs, data.splits["train"].labels, data.classes)
-    run = fit(network, samples, base.build(loss), spec, seed, log, checkpoint)
+    run = fit(network, samples, base.build(loss, data.transition), spec, seed, log, checkpoint)
     return _evaluate(run, data, inputs, f"after epoch {spec.epochs}")
 
 
@@ -96,7 +96,7 @@ def _evaluate(run: TrainingRun, data: Data, inputs: Batches, when: str, fitted: 
     logits = {}
     for name, split in data.splits.items():
         samples = inputs if name == "train" else batches_of(split.images, run.spec, run.device, data)
-        logits[f"{name}.logits"] = predict(run.model, samples, run.spec, tick=run.save_if_signalled)
+        logits[f"{name}.logits"] = predict(run.model, samples, run.spec, run.loss, tick=run.save_if_signalled)
         check_finite(logits[f"{name}.logits"], f"{name} logits {when}")
     accuracy = float((logits["train.logits"].argmax(axis=1) == data.splits["train"].labels).mean())
     facts = {
@@ -125,9 +125,16 @@ def check_finite(logits: np.ndarray, what: str) -> None:
 
 @torch.no_grad()  # in inference_mode, autocast would recast the weights for each batch
 def predict(
-    model: nn.Module, inputs: np.ndarray | Batches, spec: TrainSpec, tick: Callable[[], None] = lambda: None
+    model: nn.Module,
+    inputs: np.ndarray | Batches,
+    spec: TrainSpec,
+    loss: base.Loss | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return eval-mode logits, float32 (n, classes), for normalised inputs (n, C, H, W), calling `tick` per batch."""
+    """Return eval-mode logits of labels, float32 (n, classes), for normalised inputs (n, C, H, W).
+
+    `loss` says what the model's outputs are about (see `Loss.label_logits`), and `tick` is called per batch.
+    """
     model.eval()
     device = next(model.parameters()).device
     samples = inputs if isinstance(inputs, Batches) else batches_of(inputs, spec, device)
@@ -138,5 +145,6 @@ def predict(
             rows = np.arange(start, min(start + spec.eval_batch, len(samples)))
             with autocast(spec, device):
                 logits = model(samples.take(rows))
-            blocks.append(logits.float().cpu().numpy())
+            logits = loss.label_logits(logits.float()) if loss else logits.float()
+            blocks.append(logits.cpu().numpy())
     return np.concatenate(blocks)

@@ -11,7 +11,9 @@ from torch.nn import functional
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.specs.data import NoiseSpec
 from halobench.core.specs.training import LossSpec
+from halobench.data.splits import noise_transition
 from halobench.losses import base, checks
 from halobench.losses.base import Loss, soft_cross_entropy
 from halobench.losses.brier import Brier
@@ -19,6 +21,7 @@ from halobench.losses.cross_entropy import CrossEntropy
 from halobench.losses.cutmix import Cutmix
 from halobench.losses.dual_focal import DualFocal
 from halobench.losses.focal import Focal
+from halobench.losses.forward_correction import ForwardCorrection
 from halobench.losses.label_smoothing import LabelSmoothing
 from halobench.losses.mixup import Mixup
 from halobench.losses.regmixup import Regmixup
@@ -300,6 +303,27 @@ def test_a_mix_may_change_the_number_of_rows_and_nothing_else():
     ):
         with pytest.raises(SpecError, match=told):
             checks.check_loss(LossSpec(name, {"rule": rule}))
+
+
+@pytest.mark.parametrize("kind", ["pair_flip", "asymmetric", "uniform"])
+def test_forward_correction_is_cross_entropy_of_the_noisy_label(kind):
+    """Against the formula, and its gradient vanishes in expectation if the model outputs the clean posterior."""
+    _, labels, targets, logits = batch(classes=5)
+    transition = noise_transition(NoiseSpec(kind, 0.4), 5, np.random.default_rng(1))
+    loss = ForwardCorrection()
+    torch.testing.assert_close(loss(logits, labels), functional.cross_entropy(logits, labels))  # no noise known
+    loss.learn_noise(transition)
+    noisy = logits.softmax(1) @ torch.from_numpy(transition)
+    torch.testing.assert_close(loss(logits, labels), functional.nll_loss(noisy.log(), labels), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(loss(logits, targets), loss(logits, labels))
+    logits.requires_grad_()
+    (slope,) = torch.autograd.grad(loss(logits, noisy.detach()), logits)  # labels drawn from softmax(z) T
+    torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-7, rtol=0)
+    sure = torch.tensor(
+        [[200.0, 0, 0, 0, 0]], requires_grad=True
+    )  # the noisy label that the model excludes is possible
+    loss(sure, torch.tensor([int(transition[0, 1:].argmax()) + 1])).backward()
+    assert torch.isfinite(sure.grad).all()
 
 
 PLAIN = """

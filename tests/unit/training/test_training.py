@@ -197,6 +197,16 @@ def test_mirrored_images_are_mirrored_and_half_of_them_are():
     assert augmented(images, TrainSpec(), np.random.default_rng(0)) is images
 
 
+def test_a_loss_that_knows_the_noise_predicts_labels_with_noise(digits):
+    """The saved logits are those of the label with noise, while the model's outputs are about the clean one."""
+    cell = train_cell(digits, ModelSpec("mlp"), LossSpec("forward_correction"), TrainSpec(epochs=30), 0, log=silent)
+    outputs = predict(cell.model, digits.inputs("test"), TrainSpec())
+    clean = torch.from_numpy(outputs).double().softmax(1).numpy()
+    expected = np.log(clean @ digits.transition)
+    np.testing.assert_allclose(cell.logits["test.logits"], expected, atol=1e-4)
+    assert (clean.argmax(1) == digits.splits["test"].clean).mean() > 0.6
+
+
 @pytest.mark.parametrize("loss", [LossSpec("cross_entropy"), LossSpec("regmixup")])
 @pytest.mark.parametrize("part", [1, 7])
 def test_gradients_added_up_over_parts_are_those_of_the_batch(loss, part):
