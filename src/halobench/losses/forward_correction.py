@@ -14,7 +14,7 @@ SOURCE = (
     "[arXiv 1609.03683](https://arxiv.org/abs/1609.03683), section 3.2"
 )
 ORDER = 9
-STYLE = ("#7A4419", "X", (0, (5, 1, 2, 1)))
+STYLE = ("#7A4419", (7, 1, 0), (0, (5, 1, 2, 1)))
 
 
 class ForwardCorrection(Loss):
