@@ -64,6 +64,8 @@ UNCALIBRATED, OTHERS, UNIFORM = "uncalibrated", "TS, labels of other items", "un
 CLASS_SHARES, TABLE = "shares of classes", "shares by predicted class"
 STRATA = ("least split", "middle", "most split")
 TRUE, NULLS = "true votes", ("permuted within the prediction", "permuted within prediction and majority")
+FIT_ONLY = " to fit only"
+ALL_NULLS = (*NULLS, *(null + FIT_ONLY for null in NULLS))
 ROWS = (  # "METHOD, what it is fitted to"
     *(f"TS, {kind}" for kind in ("labels", "majority", "one vote", "votes")),
     *(f"partner, {kind}" for kind in ("labels", "one vote", "votes")),
@@ -86,8 +88,8 @@ DIFFERENCES = (
     ("partner, votes", "TS, votes"),
     ("matrix, votes", "partner, votes"),
     ("auto, votes", "partner, votes"),
-    *((f"{row}; {null}", f"{row}; {TRUE}") for row in ROWS_OF_NULLS for null in NULLS),
-    *(tuple(f"{row}; {world}" for row in ROWS_OF_NULLS[::-1]) for world in (TRUE, *NULLS)),
+    *((f"{row}; {null}", f"{row}; {TRUE}") for row in ROWS_OF_NULLS for null in ALL_NULLS),
+    *(tuple(f"{row}; {world}" for row in ROWS_OF_NULLS[::-1]) for world in (TRUE, *ALL_NULLS)),
 )
 Scores = Mapping[str, np.ndarray]  # by row: each item's, (n, 3)
 
@@ -126,6 +128,12 @@ def permuted(votes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) ->
     result = np.empty_like(votes)
     result[np.argsort(groups, kind="stable")] = votes[order[np.argsort(groups[order], kind="stable")]]
     return result
+
+
+def null_world(votes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> Sequence[np.ndarray]:
+    """Return votes to fit to, permuted within groups, and two that score the fit: the same, and the true ones."""
+    moved = permuted(votes, groups, rng)
+    return moved, moved, votes
 
 
 def half_of(votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -231,15 +239,11 @@ def measure(network: Network, splits: int) -> dict[tuple[str, str], Scores]:
         found["strata", name] = {row: scores[items] for row, scores in held.items()}
     k, top = votes.shape[1], network.logits.argmax(axis=1)
     nulls = {f"{row}; {TRUE}": whole[row] for row in ROWS_OF_NULLS}
-    for name, groups in zip(
-        NULLS, (top, top * k + majority(votes, generator(SEED, "votes", network.items, "ties"))), strict=True
-    ):
-
-        def world(rng: np.random.Generator, groups: np.ndarray = groups) -> Sequence[np.ndarray]:
-            return [permuted(votes, groups, rng)] * 2
-
-        scores = averaged(network, splits, ROWS_OF_NULLS, world)[0]
-        nulls |= {f"{row}; {name}": scores[row] for row in ROWS_OF_NULLS}
+    tied = generator(SEED, "votes", network.items, "ties")
+    for name, groups in zip(NULLS, (top, top * k + majority(votes, tied)), strict=True):
+        world = partial(null_world, votes, groups)
+        for ending, scores in zip(("", FIT_ONLY), averaged(network, splits, ROWS_OF_NULLS, world), strict=True):
+            nulls |= {f"{row}; {name}{ending}": scores[row] for row in ROWS_OF_NULLS}
     return found | {("nulls", "all"): nulls}
 
 
