@@ -42,7 +42,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
@@ -50,8 +49,9 @@ import numpy as np
 import pandas as pd
 
 from halobench import fit_auto, fit_partner, fit_temperature
-from halobench.calibration.calibrator import Calibrator, fit_checked
+from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.calibrators.auto import OWN
+from halobench.calibration.saved import Savable
 from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
 from halobench.core.seeding import generator
 from halobench.storage.files import replacing
@@ -94,22 +94,19 @@ DIFFERENCES = (
 Scores = Mapping[str, np.ndarray]  # by row: each item's, (n, 3)
 
 
-def fit_matrix(logits: np.ndarray, labels: np.ndarray | None = None, *, votes: np.ndarray | None = None) -> Calibrator:
-    """Fit matrix scaling to labels, or to shares of votes."""
-    return fit_checked("matrix", logits, labels if votes is None else shares(votes), {})
-
-
-FITS: Mapping[str, Callable[..., Any]] = {
-    "TS": fit_temperature,
-    "partner": fit_partner,
-    "matrix": fit_matrix,
-    "auto": partial(fit_auto, candidates=OWN),
-}
-
-
 def shares(votes: np.ndarray) -> np.ndarray:
     """Return votes (n, k) as shares of each item's."""
     return votes / votes.sum(axis=1, keepdims=True)
+
+
+def fitted(method: str, logits: np.ndarray, targets: np.ndarray) -> Savable:
+    """Fit a calibrator to labels (n,) or votes (n, k)."""
+    if method == "matrix":
+        return fit_checked(method, logits, targets if targets.ndim == 1 else shares(targets), {})
+    auto = partial(fit_auto, candidates=OWN)
+    fits: dict[str, Callable[..., Savable]] = {"TS": fit_temperature, "partner": fit_partner, "auto": auto}
+    fit = fits[method]
+    return fit(logits, targets) if targets.ndim == 1 else fit(logits, votes=targets)
 
 
 def one_vote(votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -194,11 +191,11 @@ def predicted(
     found[TABLE] = np.log(shares_by_prediction(top[fit], some))[top[test]]
     if network.others is not None:
         found[OTHERS] = fit_temperature(*network.others).logits(z[test])
-    labels = {"labels": network.labels[fit], "majority": majority(some, rng), "one vote": one_vote(some, rng)}
+    targets = {"labels": network.labels[fit], "majority": majority(some, rng), "one vote": one_vote(some, rng)}
+    targets["votes"] = some
     for row in rows:
         method, kind = row.split(", ")
-        fitted = FITS[method](z[fit], votes=some) if kind == "votes" else FITS[method](z[fit], labels[kind])
-        found[row] = fitted.logits(z[test])
+        found[row] = fitted(method, z[fit], targets[kind]).logits(z[test])
     return found
 
 

@@ -16,14 +16,14 @@ from halobench.reporting.plotting.style import GREY, styled
 from studies.votes.compare import OTHERS, OUT, UNIFORM
 
 PICTURE = Path(__file__).parents[2] / "docs/natural.png"
+BASE = "TS, votes"
 SAID = "Fitting the temperature to easier items costs far more than fitting it to majority labels"
 ROWS = {
     UNIFORM: "uniform guess",
-    OTHERS: "temperature, labels of other, easier items",
-    "TS, labels": "temperature, labels of such items",
-    "TS, one vote": "temperature, one person's vote per item",
-    "TS, votes": "temperature, all votes",
-    "partner, one vote": "partner scaling, one person's vote per item",
+    OTHERS: "temperature fitted to other, easier items",
+    "TS, majority": "temperature fitted to majority labels",
+    "TS, one vote": "temperature fitted to one vote per item",
+    "partner, one vote": "partner scaling fitted to one vote per item",
 }
 PANELS = {"MNLI": "MNLI, 1,569 items", "SNLI": "SNLI, 1,514 items", "CIFAR-10H": "CIFAR-10H, 10,000 images"}
 LOOKS = {  # by a part of the network's name
@@ -39,9 +39,9 @@ LIMITS, SPREAD = (-0.1, 0.4), 0.26
 @styled
 def draw(table: pd.DataFrame) -> Figure:
     """Draw each network's NLL minus that of the temperature fitted to all votes, a panel for each set of items."""
-    chosen = table[(table["score"] == "nll") & (table["minus"] == "") & table["row"].isin(ROWS)]
+    chosen = table[(table["score"] == "nll") & (table["minus"] == "") & table["row"].isin([*ROWS, BASE])]
     nll = chosen.pivot(index=["items", "network"], columns="row", values="value")
-    above = nll.sub(nll["TS, votes"], axis=0)
+    above = nll.sub(nll[BASE], axis=0)
     figure, panels = plt.subplots(1, len(PANELS), figsize=(7.4, 2.9), sharex=True, sharey=True, layout="constrained")
     for axes, (items, title) in zip(panels, PANELS.items(), strict=True):
         networks = [name for name in above.loc[items].index if not name.endswith("mean")]
@@ -55,6 +55,10 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.axvline(0, color=GREY, lw=0.8, zorder=0)
         axes.set_title(title)
         axes.legend(loc="lower right", handletextpad=0.2, borderaxespad=0.1)
+    for row, why in enumerate(("beyond the scale", "has no other items")):
+        panels[-1].annotate(
+            why, (LIMITS[1], row), (-2, 0), textcoords="offset points", ha="right", va="center", color=GREY
+        )
     panels[0].set(xlim=LIMITS, ylim=(len(ROWS) - 0.5, -0.5), yticks=range(len(ROWS)), yticklabels=ROWS.values())
     figure.supxlabel("NLL under people's votes minus that of the temperature fitted to all votes (nats)", size=8)
     figure.suptitle(SAID, size=10)

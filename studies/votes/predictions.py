@@ -7,7 +7,7 @@ passed on, since their licences differ, but numbers computed from them may be pu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,87 +53,8 @@ SEEDS = {("MNLI", "roberta-base"): 3, ("SNLI", "bert-base-uncased"): 2, ("SNLI",
 VOTES = {"MNLI": "chaosNLI_mnli_m.jsonl", "SNLI": "chaosNLI_snli.jsonl"}
 WITHOUT_PREDICTION = {"MNLI": 30, "SNLI": 0}  # items that have votes, but that the networks' files don't contain
 CLASSES, CLASSES_OF_VOTES = "ecn", "enc"  # entailment, contradiction, neutral, as in columns of logits and of votes
-SUMS = {  # SHA-256, by path under the data root
-    "cifar10/cifar10h-counts.npy": "9b36b4550349af56c79083356312eb4af856cc5fd3caf1f669d40b9d0bbb69ff",
-    "predictions/chaosnli/chaosNLI_v1.0/chaosNLI_mnli_m.jsonl": (
-        "8eb49b589488e7b1a9ec95fb8a864bd50f0509b4f808eed0aed3f8167617664d"
-    ),
-    "predictions/chaosnli/chaosNLI_v1.0/chaosNLI_snli.jsonl": (
-        "99f9015ddda7d85f66a087452bc30d53974314fe27e7d589e2f41ad44bd509c1"
-    ),
-    "predictions/chaosnli/predictions/MNLI_dev_roberta-base_0.json": (
-        "f997c4193f3a096c9b13b4f0c9c20783f2a5a74f2f5066b92c28ff2b482c5b39"
-    ),
-    "predictions/chaosnli/predictions/MNLI_dev_roberta-base_1.json": (
-        "2cd02b212b94c19f7194273d448e914fb512b437cf76724311792c8211155c7f"
-    ),
-    "predictions/chaosnli/predictions/MNLI_dev_roberta-base_2.json": (
-        "a5f51f73545b8e0492e73a83cafda136d216866b6b2a1e408d93e8f77c1c90b5"
-    ),
-    "predictions/chaosnli/predictions/MNLI_test_roberta-base_0.json": (
-        "018c5e6cb26eac1a939a43aa1e37b7f3c1d6ae3c15f3eef105c10df57abd906d"
-    ),
-    "predictions/chaosnli/predictions/MNLI_test_roberta-base_1.json": (
-        "5940d87a1f3b6227b66409bdc7398254fd231014c9158ffb373ec62b57d8634f"
-    ),
-    "predictions/chaosnli/predictions/MNLI_test_roberta-base_2.json": (
-        "a401be52ccb504c5858c3d5417b6d12d32364a47cc68428c3da8c24ae2773cc0"
-    ),
-    "predictions/chaosnli/predictions/SNLI_dev_bert-base-uncased_0.json": (
-        "47e5f1ec4d64e5f360ca1da59e97bb78c961a15312c98ebbda6063a029a71b65"
-    ),
-    "predictions/chaosnli/predictions/SNLI_dev_bert-base-uncased_1.json": (
-        "9efa02a2d3ef6f3605fab984d7bc11ec0e32416456f57fc5ab72dc7e1435da4f"
-    ),
-    "predictions/chaosnli/predictions/SNLI_dev_roberta-base_0.json": (
-        "5cc1fca739a738c360e5398c930ed93180d60888ee707f72859c715bde94c14d"
-    ),
-    "predictions/chaosnli/predictions/SNLI_dev_roberta-base_1.json": (
-        "00f296c2ea1bcf6b33b085c3b1acd516cc7bce7f4e2419fdc0e29145c5bb32c3"
-    ),
-    "predictions/chaosnli/predictions/SNLI_dev_roberta-base_2.json": (
-        "d93284fcfe5a4acf701cbf4b9650a7b8bb49aad0df3674d6572430acba029b1e"
-    ),
-    "predictions/chaosnli/predictions/SNLI_test_bert-base-uncased_0.json": (
-        "c35285f16904c20f0bc4ab08fb4e236d1dfd9da372df680d089224b3aabae226"
-    ),
-    "predictions/chaosnli/predictions/SNLI_test_bert-base-uncased_1.json": (
-        "f039c321ff0ec013483c57c1865504e283afaaea53af27dc4eacd8dec58e6c7f"
-    ),
-    "predictions/chaosnli/predictions/SNLI_test_roberta-base_0.json": (
-        "39fcdf6d1411a1e93efc0ab850ee120e4320eca4ed39bbe166e7c92a355102bb"
-    ),
-    "predictions/chaosnli/predictions/SNLI_test_roberta-base_1.json": (
-        "ee1ecdb0ee206f288aed3ad7b64130d36679042a356144b70df353ef83dd0cf4"
-    ),
-    "predictions/chaosnli/predictions/SNLI_test_roberta-base_2.json": (
-        "015111c4f7b6a0ed404aaeb4afd2b075d051ed401152f29a3d3139fde9eaa5d3"
-    ),
-    "predictions/cleanlab/cross_validated_predicted_probabilities/cifar10_test_set_pyx.npy": (
-        "c445b25cee680e3919b4bd81d230a5c7c2179ed556609d84e000ee046bb44b49"
-    ),
-    "predictions/cleanlab/original_test_labels/cifar100_test_set_original_labels.npy": (
-        "522c58d76195541a49f610204c56868e718d46023272d7d0c811682fdebd6e9f"
-    ),
-    "predictions/cleanlab/original_test_labels/cifar10_test_set_original_labels.npy": (
-        "8fba587d5b11011df52b2a20eb4a272eeaf20c2d162554059f714d4b78d23aed"
-    ),
-    "predictions/netcal/cifar10/lenet-5-cifar-10.npz": (
-        "2fea8ab231920142ebf1fb90ec07677681f0ea64aef1a328e1d45898978e3c90"
-    ),
-    "predictions/netcal/cifar10/wideresnet-16-4-cifar-10.npz": (
-        "ce2bafe1fa22e8da7b132cb45556b5d154bd50bbec5d91913bba2e04fbd76182"
-    ),
-    "predictions/netcal/cifar100/densenet-bc-100-cifar-100.npz": (
-        "6b8c33de93bdf1ae7de335f485c73c9f7198b359f85de6b1f21066a7e7c6379e"
-    ),
-    "predictions/netcal/cifar100/lenet-5-cifar-100.npz": (
-        "45807c28708ba788ef3e4d9f9d25f59ebe93a2eb5d4dd5fa8380095636a244a0"
-    ),
-    "predictions/netcal/cifar100/wideresnet-16-4-cifar-100.npz": (
-        "ab3ce671b234521fe346977df2bb1c755a2c96b1781c350cef76be0ad36e5e12"
-    ),
-}
+LINES = Path(__file__).with_name("sums.txt").read_text().splitlines()
+SUMS = {path: digest for digest, path in map(str.split, LINES)}  # SHA-256 by path under the data root
 
 
 @dataclass(frozen=True)
@@ -204,7 +125,7 @@ def chaosnli_votes(path: Path, items: str) -> dict[str, tuple[list[int], int]]:
 
 
 def chaosnli_network(
-    name: str, group: str, items: str, rows: list[Mapping[str, Any]], votes: Mapping[str, tuple[list[int], int]]
+    name: str, group: str, items: str, rows: Sequence[Mapping[str, Any]], votes: Mapping[str, tuple[list[int], int]]
 ) -> Network:
     """Join a network's rows to votes, whose order the result has; other rows are its further items."""
     at = {row["uid"]: place for place, row in enumerate(rows)}
