@@ -1,7 +1,7 @@
 """Read saved predictions of published networks, and people's votes on the same items, each checked against the other.
 
-The files lie under the data root; missing ones are downloaded from GitHub, at the commits named here. They may not be
-passed on, since their licences differ, but numbers computed from them may be published.
+The files lie under the data root; missing ones are downloaded from GitHub, at the commits named here. Some may not be
+passed on, as their licences say, but numbers computed from them may be published.
 """
 
 from __future__ import annotations
