@@ -1,0 +1,288 @@
+"""The study of votes: closed forms of its scores, nulls and strata, and what its readers refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from halobench.core.errors import RefusedError, SpecError
+from halobench.data import data_root, published_files
+from studies.votes import compare, predictions
+from studies.votes.predictions import Network
+
+RNG = np.random.default_rng
+POSTERIOR = np.array([0.5, 0.3, 0.2])
+
+
+def test_excess_brier_is_the_squared_distance_from_the_posterior_in_the_mean_over_all_votes():
+    """All 3^4 sequences of four votes, with their probabilities."""
+    sequences = np.array(list(itertools.product(range(3), repeat=4)))
+    chances = POSTERIOR[sequences].prod(axis=1)
+    votes = np.eye(3)[sequences].sum(axis=1)
+    p = np.array([0.2, 0.7, 0.1])
+    nll, _, excess = chances @ compare.item_scores(np.tile(np.log(p), (len(votes), 1)), votes)
+    assert nll == pytest.approx(-POSTERIOR @ np.log(p))
+    assert excess == pytest.approx(((p - POSTERIOR) ** 2).sum())
+
+
+def test_kl_is_nll_minus_the_entropy_with_miller_and_madows_correction():
+    """One item's votes are split 3 : 1 (two classes of three), the other has a single vote, so neither KL nor Brier."""
+    scores = compare.item_scores(np.zeros((2, 3)), np.array([[3, 1, 0], [0, 0, 1]]))
+    entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25)) + 1 / 8
+    assert scores[0] == pytest.approx([np.log(3), np.log(3) - entropy, 1 / 3 - 2 / 3 + 0.5])
+    assert scores[1, 0] == pytest.approx(np.log(3))
+    assert np.isnan(scores[1, 1:]).all()
+
+
+def test_permuting_within_groups_keeps_each_groups_votes():
+    votes, groups = RNG(0).multinomial(100, POSTERIOR, size=300), RNG(1).integers(4, size=300)
+    moved = compare.permuted(votes, groups, RNG(2))
+    assert (moved != votes).any()
+    for group in range(4):
+        assert sorted(moved[groups == group].tolist()) == sorted(votes[groups == group].tolist())
+
+
+def test_one_vote_has_the_frequencies_of_the_votes_and_ties_of_the_majority_are_drawn():
+    votes = np.tile([4, 0, 4, 2], (20_000, 1))
+    for labels, expected in (
+        (compare.one_vote(votes, RNG(0)), [0.4, 0, 0.4, 0.2]),
+        (compare.majority(votes, RNG(0)), [0.5, 0, 0.5, 0]),
+    ):
+        assert np.bincount(labels, minlength=4) / 20_000 == pytest.approx(expected, abs=0.015)
+
+
+def test_half_of_the_votes_is_half_of_each_items():
+    votes = RNG(0).multinomial(51, POSTERIOR, size=50)
+    half = compare.half_of(votes, RNG(1))
+    assert (half.sum(axis=1) == 25).all()
+    assert (half >= 0).all()
+    assert (half <= votes).all()
+
+
+def test_strata_are_items_without_disagreement_and_halves_of_the_rest_or_thirds():
+    split = np.array([[10 - i, i] for i in range(1, 6)] * 2)
+    agreed = np.array([[10, 0]] * 10)
+    assert np.bincount(compare.strata(np.concatenate([agreed, split]))).tolist() == [10, 6, 4]
+    assert np.bincount(compare.strata(split[:3].repeat(2, axis=0))).tolist() == [2, 2, 2]
+
+
+def test_shares_by_prediction_include_one_item_of_mean_shares():
+    table = compare.shares_by_prediction(np.array([0, 0, 1]), np.array([[2, 0], [1, 1], [0, 2]]))
+    assert table == pytest.approx(np.array([[2 / 3, 1 / 3], [1 / 4, 3 / 4]]))
+
+
+def test_a_summary_has_means_differences_and_intervals_that_cover():
+    scores = {"TS, votes": RNG(0).normal(size=(400, 3)), compare.UNIFORM: np.ones((400, 3))}
+    table = compare.summary(scores, RNG(1)).set_index(["row", "minus", "score"])
+    own, difference = table.loc[("TS, votes", "", "nll")], table.loc[("TS, votes", compare.UNIFORM, "nll")]
+    assert own["value"] == pytest.approx(scores["TS, votes"][:, 0].mean())
+    assert difference["value"] == pytest.approx(own["value"] - 1)
+    assert (own["high"] - own["low"]) / 2 == pytest.approx(1.96 / 20, rel=0.15)
+    assert ("TS, votes", compare.UNIFORM, "kl") not in table.index
+
+
+def drawn(n: int, k: int, m: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits that are half as large as the posterior's, plus noise, a label and m votes."""
+    rng = RNG(seed)
+    u = 4 * rng.normal(size=(n, k))
+    p = np.exp(u) / np.exp(u).sum(axis=1, keepdims=True)
+    labels, votes = (u + rng.gumbel(size=u.shape)).argmax(axis=1), rng.multinomial(m, p)
+    return u / 2 + noise * rng.normal(size=u.shape), labels, votes
+
+
+def test_each_item_is_scored_once_per_split_by_calibrators_of_the_other_half():
+    """TS finds the posterior, which the uncalibrated logits aren't; a uniform guess has an NLL of log k everywhere."""
+    logits, labels, votes = drawn(600, 3, 40, 0)
+    network = Network("a", "a", "a", logits, labels, votes)
+    rows = ("TS, votes", "TS, one vote", "matrix, votes")
+    (scores,) = compare.averaged(network, 2, rows, lambda rng: (votes, votes))
+    means = {row: values.mean(axis=0) for row, values in scores.items()}
+    assert scores[compare.UNIFORM][:, 0] == pytest.approx(np.log(3))
+    assert scores[compare.UNCALIBRATED] == pytest.approx(compare.item_scores(logits, votes))
+    for row in rows:
+        assert means[row][0] < means[compare.UNCALIBRATED][0] - 0.05
+        assert abs(means[row][2]) < 0.01
+    again = compare.averaged(network, 2, rows, lambda rng: (votes, votes))[0]
+    assert all((again[row] == values).all() for row, values in scores.items())
+
+
+def test_a_network_refuses_votes_labels_or_columns_in_another_order():
+    logits, labels, votes = drawn(500, 4, 50, 0)
+    assert Network("a", "a", "a", logits, labels, votes).name == "a"
+    with pytest.raises(RefusedError, match=r"a: only \d+% of the labels are the majority's, so votes seem to be"):
+        Network("a", "a", "a", logits, labels, np.roll(votes, 1, axis=0))
+    with pytest.raises(RefusedError, match="a: its columns seem to be classes in another order"):
+        Network("a", "a", "a", logits[:, [1, 0, 3, 2]], labels, votes)
+    with pytest.raises(SpecError, match=r"a: found votes \(499, 4\), expected one row per item"):
+        Network("a", "a", "a", logits, labels, votes[1:])
+    with pytest.raises(SpecError, match="a: found 499 labels, expected one per item"):
+        Network("a", "a", "a", logits, labels[1:], votes)
+
+
+def nli(n: int, voted: int, seed: int, noise: float = 0.0) -> tuple[list[dict], list[dict]]:
+    """Rows of predictions and of votes, as in their files; the votes are of the last items, in reverse."""
+    logits, labels, votes = drawn(n, 3, 100, seed, noise)
+    rows = [
+        {"uid": f"u{i}", "true": int(label), "logits": z.tolist()}
+        for i, (z, label) in enumerate(zip(logits, labels, strict=True))
+    ]
+    counts = [dict(zip("ecn", map(int, row), strict=True)) for row in votes]
+    voted_rows = [
+        {
+            "uid": f"u{i}",
+            "label_counter": {name: count for name, count in counts[i].items() if count},
+            "label_count": [counts[i][name] for name in "enc"],
+            "old_label": "ecn"[labels[i]],
+        }
+        for i in range(n - 1, n - voted - 1, -1)
+    ]
+    return rows, voted_rows
+
+
+def lines(rows: list[dict]) -> bytes:
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Join rows of predictions to rows of votes."""
+
+    def join(rows: list[dict], voted: list[dict], items: str = "SNLI") -> Network:
+        path = tmp_path / "votes.jsonl"
+        path.write_bytes(lines(voted))
+        return predictions.chaosnli_network("net", "net", items, rows, predictions.chaosnli_votes(path, items))
+
+    return join
+
+
+def test_votes_are_joined_by_name_and_their_classes_sorted(read):
+    rows, voted = nli(300, 60, 0)
+    network = read(rows, voted)
+    logits, labels, votes = drawn(300, 3, 100, 0)
+    assert (network.logits == logits[:-61:-1]).all()
+    assert (network.labels == labels[:-61:-1]).all()
+    assert (network.votes == votes[:-61:-1]).all()
+    assert network.others is not None
+    assert (network.others[0] == logits[:240]).all()
+    assert (network.others[1] == labels[:240]).all()
+
+
+def test_readers_refuse_votes_of_other_items_classes_or_labels(read):
+    rows, voted = nli(300, 60, 0)
+    with pytest.raises(RefusedError, match="net: has no prediction of 1 items with votes, not of 0"):
+        read(rows, [*voted, voted[0] | {"uid": "nobody's"}])
+    with pytest.raises(RefusedError, match="u299: has votes in another order of classes"):
+        read(rows, [voted[0] | {"label_count": voted[0]["label_count"][::-1]}, *voted[1:]])
+    with pytest.raises(RefusedError, match=r"u298: is twice in votes\.jsonl"):
+        read(rows, [*voted, voted[1]])
+    with pytest.raises(RefusedError, match="net: has items twice"):
+        read([*rows, rows[0]], voted)
+    other = [row | {"old_label": voted[place - 1]["old_label"]} for place, row in enumerate(voted)]
+    with pytest.raises(RefusedError, match=r"net: \d+ labels aren't those of the same items with votes"):
+        read(rows, other)
+
+
+def test_probabilities_of_0_and_rows_that_are_none_are_refused():
+    assert predictions.log(np.full((2, 4), 0.25), "net") == pytest.approx(np.full((2, 4), np.log(0.25)))
+    for p in ([[1.0, 0.0]], [[0.6, 0.6]]):
+        with pytest.raises(RefusedError, match="net: has rows that aren't probabilities above 0"):
+            predictions.log(np.array(p), "net")
+
+
+def test_each_file_has_an_address_at_a_commit_a_licence_and_a_sum():
+    for path, digest in predictions.SUMS.items():
+        file = predictions.published(path)
+        assert file.url.endswith(path.rpartition("/")[2])
+        assert file.licence
+        assert len(digest) == 64
+
+
+def array_file(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays) if len(arrays) > 1 else np.save(buffer, next(iter(arrays.values())))
+    return buffer.getvalue()
+
+
+def made_up_files() -> Iterator[tuple[str, bytes]]:
+    """Small files in place of the published ones, by path under the data root."""
+    for (items, model), networks in predictions.SEEDS.items():
+        rows, voted = nli(400, 120, len(predictions.VOTES[items]), noise=1.0)
+        voted += [voted[0] | {"uid": f"lost {i}"} for i in range(predictions.WITHOUT_PREDICTION[items])]
+        yield f"predictions/chaosnli/chaosNLI_v1.0/{predictions.VOTES[items]}", lines(voted)
+        for network, (part, some) in itertools.product(range(networks), (("dev", rows[:200]), ("test", rows[200:]))):
+            yield f"predictions/chaosnli/predictions/{items}_{part}_{model}_{network}.json", lines(some)
+    for k, names in ((10, ["lenet-5", "wideresnet-16-4"]), (100, ["densenet-bc-100", "lenet-5", "wideresnet-16-4"])):
+        logits, labels, votes = drawn(40 * k, k, 50, k, noise=1.0)
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        for name in names:
+            content = array_file(predictions=p.astype(np.float32), ground_truth=labels)
+            yield f"predictions/netcal/cifar{k}/{name}-cifar-{k}.npz", content
+        path = f"predictions/cleanlab/original_test_labels/cifar{k}_test_set_original_labels.npy"
+        yield path, array_file(labels=labels.astype(np.uint16))
+        if k == 10:
+            folder = "predictions/cleanlab/cross_validated_predicted_probabilities"
+            yield f"{folder}/cifar10_test_set_pyx.npy", array_file(p=p)
+            yield "cifar10/cifar10h-counts.npy", array_file(votes=votes)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.process
+def test_from_an_empty_folder_files_are_fetched_and_checked_and_tables_written(tmp_path, monkeypatch, capsys):
+    contents = dict(made_up_files())
+    assert set(contents) == set(predictions.SUMS)
+    monkeypatch.setattr(
+        predictions, "SUMS", {path: hashlib.sha256(contents[path]).hexdigest() for path in predictions.SUMS}
+    )
+    served = tmp_path / "served"
+    for path, content in contents.items():
+        place = served / predictions.published(path).url.removeprefix(f"{predictions.GITHUB}/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    monkeypatch.setenv(data_root.ROOT, str(tmp_path / "data"))
+    monkeypatch.setenv(data_root.FETCH, "1")
+    monkeypatch.setattr(compare, "ROWS", tuple(row for row in compare.ROWS if not row.startswith("auto")))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served))) as server:
+        monkeypatch.setenv(published_files.MIRROR, f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            assert compare.main(["--splits", "1", "--out", str(tmp_path / "tables")]) == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    said = capsys.readouterr().out
+    assert said.count("fetching ") == len(contents)
+    assert "CC BY-NC 4.0: not for commercial use" in said
+    tables = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").iterdir()}
+    assert set(tables) == {"networks", "strata", "nulls"}
+    assert tables["networks"]["network"].nunique() == 14 + 3  # and three means over seeds
+    assert set(tables["strata"]["population"]) == set(compare.STRATA)
+    assert tables["nulls"]["network"].nunique() == 11 + 3
+    assert (tables["networks"][["low", "value", "high"]].diff(axis=1).iloc[:, 1:] >= -1e-9).all(axis=None)
+    Path(tmp_path / "data/cifar10/cifar10h-counts.npy").write_bytes(b"other")
+    with pytest.raises(RefusedError, match=r"cifar10h-counts\.npy: isn't the published file"):
+        list(predictions.networks())
+
+
+def test_networks_of_a_group_are_also_averaged():
+    logits, labels, votes = drawn(200, 3, 20, 0)
+    one = Network("net 0", "net", "items", logits, labels, votes)
+    table = compare.tables([one, dataclasses.replace(one, name="net 1", logits=2 * logits)], 1)["networks"]
+    rows = table[(table["row"] == compare.UNCALIBRATED) & (table["score"] == "nll")].set_index("network")["value"]
+    assert rows["net, mean"] == pytest.approx((rows["net 0"] + rows["net 1"]) / 2)
