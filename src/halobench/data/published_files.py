@@ -36,13 +36,21 @@ class PublishedFile:
     licence: str
 
 
-def obtain(*files: PublishedFile) -> list[Path]:
-    """Return the paths of files, of which the missing ones are downloaded; raise SpecError if one can't be obtained."""
+def check_obtainable(*files: PublishedFile) -> list[Path]:
+    """Return the paths of files; raise SpecError if one is missing that may not be downloaded, without opening any."""
     check_root()
     paths = [data_root() / file.path for file in files]
-    for path in paths:
+    for file, path in zip(files, paths, strict=True):
         if kind := unfit(path):
             raise RefusedError(str(path), f"is {kind}, where a published file should be; move it elsewhere")
+        advice = f"set fetch: true (HALOBENCH_FETCH=1), or {_by_hand(file)}"
+        refuse(not path.exists() and not may_fetch(), str(path), f"is missing, and fetch is false; {advice}")
+    return paths
+
+
+def obtain(*files: PublishedFile) -> list[Path]:
+    """Return the paths of files, of which the missing ones are downloaded; raise SpecError if one can't be obtained."""
+    paths = check_obtainable(*files)
     for file, path in zip(files, paths, strict=True):
         if not path.exists():
             _fetch(file, path)
@@ -57,9 +65,6 @@ def obtain(*files: PublishedFile) -> list[Path]:
 def _fetch(file: PublishedFile, path: Path) -> None:
     """Download a file, one process at a time."""
     url = _mirrored(file.url)
-    remedy = f"download {url} ({file.licence}) and save it there"
-    advice = f"set fetch: true (HALOBENCH_FETCH=1), or {remedy}"
-    refuse(not may_fetch(), str(path), f"is missing, and fetch is false; {advice}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with store.alone(data_root()):
@@ -76,8 +81,12 @@ def _fetch(file: PublishedFile, path: Path) -> None:
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that isn't one
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is the answer, too
-        sentence = f"is missing, and fetching it failed ({describe_error(error)}); {remedy}, or try again later"
+        sentence = f"is missing, and fetching it failed ({describe_error(error)}); {_by_hand(file)}, or try again later"
         raise RefusedError(str(path), sentence) from None
+
+
+def _by_hand(file: PublishedFile) -> str:
+    return f"download {_mirrored(file.url)} ({file.licence}) and save it there"
 
 
 def _mirrored(url: str) -> str:
