@@ -12,24 +12,33 @@ each k, and its slope on log k, for the controls of ``controls.yaml``.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import torch
 
 from halobench import fit_temperature
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from halobench.core.seeding import generator
 from halobench.data.distribution import layout_generator, overlap_regions
+from halobench.data.loaders.collage import of_classes
 from halobench.data.sources import plain_images
 from halobench.models.architectures import cnn
+from halobench.storage import tables_io
 
-CLASSES, LAYOUTS = (4, 10, 20, 40, 66), (0, 1, 2)
-TRAIN, VALIDATION, DRAWS = 40_000, 5_000, 40_000
+# The image classes whose halves are used, as in the sources ``fashion-overlap`` and ``fashion-apart``, and their k.
+SETS = {"all": ([*range(10)], (4, 10, 20, 40, 66)), "apart": ([1, 3, 5, 7, 8, 9], (4, 8, 16, 24))}
+LAYOUTS = (0, 1, 2)
+TRAIN, VALIDATION = 4 / 7, 1 / 14  # shares of the images
+DRAWS = 40_000
+OUT = Path(__file__).parents[2] / "results/published/controls/half_expert.csv"
 EPOCHS, BATCH, WIDTH = 10, 128, 24
 
 
 def expert(train: torch.Tensor, labels: torch.Tensor) -> torch.nn.Module:
     """Train a CNN on halves (n, C, h, w) with Adam, and a learning rate that falls to 0."""
-    model = cnn.build(tuple(train.shape[1:]), 10, width=WIDTH)
+    model = cnn.build(tuple(train.shape[1:]), int(labels.max()) + 1, width=WIDTH)
     steps = EPOCHS * (len(train) // BATCH)
     optimiser = torch.optim.Adam(model.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -43,24 +52,26 @@ def expert(train: torch.Tensor, labels: torch.Tensor) -> torch.nn.Module:
 
 
 def log_probabilities(halves: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return calibrated log-probabilities (n, 10) of the halves after the first `TRAIN` + `VALIDATION`."""
+    """Return calibrated log-probabilities (n, C) of the last of the halves, which no expert was fitted to."""
+    train, stop = round(TRAIN * len(labels)), round((TRAIN + VALIDATION) * len(labels))
     inputs, targets = torch.from_numpy(halves.astype(np.float32) / 255 - 0.3), torch.from_numpy(labels)
-    model = expert(inputs[:TRAIN], targets[:TRAIN])
+    model = expert(inputs[:train], targets[:train])
     with torch.no_grad():
-        logits = torch.cat([model(part) for part in inputs[TRAIN:].split(1000)]).double().numpy()
-    fit = fit_temperature(logits[:VALIDATION], labels[TRAIN : TRAIN + VALIDATION])
-    tested, of_tested = logits[VALIDATION:] * fit.beta, labels[TRAIN + VALIDATION :]
+        logits = torch.cat([model(part) for part in inputs[train:].split(1000)]).double().numpy()
+    fit = fit_temperature(logits[: stop - train], labels[train:stop])
+    tested, of_tested = logits[stop - train :] * fit.beta, labels[stop:]
     error, nll = (tested.argmax(axis=1) != of_tested).mean(), cross_entropy(tested, of_tested).mean()
-    print(f"a half's class: error {error:.3f}, NLL {nll:.3f}")
+    print(f"a half's class: error {error:.3f}, NLL {nll:.3f}", flush=True)
     return np.log(softmax(tested))
 
 
 def kl(k: int, layout: int, upper: np.ndarray, lower: np.ndarray, labels: np.ndarray) -> float:
-    """Return the forecaster's KL in nats, with the log-probabilities (n, 10) of halves with `labels` (n,)."""
+    """Return the forecaster's KL in nats, with the log-probabilities (n, C) of halves with `labels` (n,)."""
     regions, rng = overlap_regions(k, 2, 0.5, [1, 0]), generator(0, "half expert", f"{k}/{layout}")
-    pairs = np.stack(np.divmod(layout_generator(layout).permutation(100)[: len(regions.mass)], 10), axis=1)
+    count = upper.shape[1]
+    pairs = np.stack(np.divmod(layout_generator(layout).permutation(count**2)[: len(regions.mass)], count), axis=1)
     region = regions.draw(DRAWS, rng)
-    by_class = [np.flatnonzero(labels == j) for j in range(10)]
+    by_class = [np.flatnonzero(labels == j) for j in range(count)]
     drawn = [np.array([rng.choice(by_class[j]) for j in pairs[region, place]]) for place in (0, 1)]
     scores = upper[drawn[0]][:, pairs[:, 0]] + lower[drawn[1]][:, pairs[:, 1]] + np.log(regions.mass)
     forecast = softmax(scores) @ regions.posterior
@@ -68,18 +79,24 @@ def kl(k: int, layout: int, upper: np.ndarray, lower: np.ndarray, labels: np.nda
 
 
 def main() -> None:
-    torch.manual_seed(0)
     images = plain_images("images", "fashion_mnist")
-    order = generator(0, "half expert", "images").permutation(len(images.labels))
-    pixels, labels = images.images[order], images.labels[order].astype(np.int64)
-    middle = pixels.shape[2] // 2
-    upper, lower = (log_probabilities(half, labels) for half in (pixels[:, :, :middle], pixels[:, :, middle:]))
-    tested = labels[TRAIN + VALIDATION :]
-    print("layout", *(f"k={k}".rjust(8) for k in CLASSES), "   slope")
-    for layout in LAYOUTS:
-        kls = [kl(k, layout, upper, lower, tested) for k in CLASSES]
-        slope = np.polyfit(np.log(CLASSES), kls, 1)[0]
-        print(f"{layout:<6}", *(f"{value:8.3f}" for value in [*kls, slope]))
+    rows = []
+    for name, (of, numbers) in SETS.items():
+        torch.manual_seed(0)
+        chosen = of_classes(images, of)
+        order = generator(0, "half expert", "images").permutation(len(chosen.labels))
+        pixels, labels = chosen.images[order], chosen.labels[order].astype(np.int64)
+        middle = pixels.shape[2] // 2
+        upper, lower = (log_probabilities(half, labels) for half in (pixels[:, :, :middle], pixels[:, :, middle:]))
+        tested = labels[-len(upper) :]
+        for layout in LAYOUTS:
+            kls = [kl(k, layout, upper, lower, tested) for k in numbers]
+            rows += [
+                {"halves": name, "layout": layout, "classes": k, "kl": v} for k, v in zip(numbers, kls, strict=True)
+            ]
+            slope = np.polyfit(np.log(numbers), kls, 1)[0]
+            print(name, layout, *(f"k={k} {v:.3f}" for k, v in zip(numbers, kls, strict=True)), f"slope {slope:.3f}")
+    tables_io.write_csv(OUT, pd.DataFrame(rows))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from halobench.core.specs.codec import parse
 from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import sources, splits
 from halobench.data.distribution import Distribution, Regions, Sample
+from halobench.data.loaders import collage
 from halobench.data.loaders.collage import Collage
 from halobench.data.loaders.overlap import in_ball
 from halobench.data.sources import load_distribution
@@ -164,6 +165,18 @@ def test_collages_leave_out_what_two_classes_share():
             SpecError, match="1 of 1 inputs are outside all regions"
         ):  # shared, no level, and no such pair
             found.posterior(row)
+
+
+def test_collages_of_some_classes_consist_of_their_halves_only():
+    images = sources.plain_images("images", "mnist5k")
+    chosen = [7, 1, 4]
+    found = collage.load(classes=4, of=chosen)
+    sample = found.sample(50, np.random.default_rng(0))
+    for name, place in (("upper", 0), ("lower", 1)):
+        rows = (slice(None), slice(None), slice(0, 14) if name == "upper" else slice(14, 28))
+        halves = {half.tobytes(): label for half, label in zip(images.images[rows], images.labels, strict=True)}
+        drawn = [halves[half.astype(np.uint8).tobytes()] for half in sample.inputs[rows]]
+        np.testing.assert_array_equal(drawn, np.array(chosen)[found.pairs[sample.region, place]])
 
 
 def test_two_gaussians_have_their_bayes_error():
@@ -341,6 +354,9 @@ def test_bad_overlap_is_refused(options, told):
             {"classes": 6, "images": "gaussians"},
             "images: gaussians is a distribution; name a loader of images",
         ),
+        ("collage", {"classes": 4, "of": [3, 3]}, r"of = \[3, 3\]: expected a list of at least two different classes"),
+        ("collage", {"classes": 4, "of": [0, 10]}, r"of = \[0, 10\]: expected .* from 0 to 9"),
+        ("collage", {"classes": 6, "of": [0, 1]}, "classes = 6: expected fewer, since .* 9 regions, .* have 4 pairs"),
         ("image_overlap", {"classes": 6, "turn": 200}, "turn = 200: expected 0 to 180 degrees"),
         ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a fraction in \[0, 1\)"),
         ("image_overlap", {"classes": 6, "shift": 12.0}, r"growth = \[12.0, 5.0, 0.05\]: expected smaller values"),

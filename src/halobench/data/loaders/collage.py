@@ -86,6 +86,19 @@ class Collage(Distribution):
         return self.regions.posterior[region_of]
 
 
+def of_classes(images: Images, classes: list[int] | None) -> Images:
+    """Return the images of some classes, which are then numbered in that order."""
+    if classes is None:
+        return images
+    fine = isinstance(classes, list) and len(classes) >= 2 and len(set(classes)) == len(classes)
+    fine = fine and all(isinstance(each, int) and 0 <= each < images.classes for each in classes)
+    require(fine, "of", classes, f"a list of at least two different classes from 0 to {images.classes - 1}")
+    rows = np.isin(images.labels, classes)
+    number = np.zeros(images.classes, dtype=np.int64)
+    number[classes] = np.arange(len(classes))
+    return Images(images.images[rows], number[images.labels[rows]], len(classes))
+
+
 def load(
     *,
     classes: int,  # this and the next two as for `overlap`
@@ -94,10 +107,11 @@ def load(
     images: str = "mnist5k",  # the loader of the images, which is called without options
     shares: list[float] | None = None,  # as for `overlap`
     layout: int = 0,  # seed for drawing the pairs that become regions
+    of: list[int] | None = None,  # the image classes whose halves are used; by default, all
 ) -> Distribution:
     """Return the distribution; raise SpecError if it needs more regions than there are pairs of classes."""
     regions = overlap_regions(classes, group, beta, shares)
-    source, count = plain_images("images", images), len(regions.mass)
+    source, count = of_classes(plain_images("images", images), of), len(regions.mass)
     pairs = source.classes**2
     expected = (
         f"fewer, since they need {count} regions, and the {source.classes} classes of {images} have {pairs} pairs"
