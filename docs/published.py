@@ -9,7 +9,8 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, or ``found``, the run's own sentence. Conditions are
+``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, ``found``, the run's own sentence, or
+``STUDY/FILE.COLUMN``, a column of the table studies/STUDY/FILE.csv, one row or a word of several. Conditions are
 ``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over
@@ -285,6 +286,7 @@ def ratios(rows: pd.DataFrame, by: pd.DataFrame) -> pd.DataFrame:
 
 
 COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": ratios}
+COMPARE_ONE = {"minus": operator.sub, "over": operator.truediv}
 
 
 def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
@@ -313,6 +315,8 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
         return answered(*tokens)
     if name == "grid":
         return grid(*tokens)
+    if "/" in name:
+        return listed([sign * value for value in of_study(name, sides, compare, words)], form)
     if name.startswith("claims."):
         return claim(name.partition(".")[2], run, conditions, words, form, sign)
     if unknown := set(words) - set(REDUCE):
@@ -332,6 +336,23 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
         first = [] if len(result) == 2 else result[:1]  # two numbers are the ends of a range
         texts.append(listed([*first, *sorted(result[len(first) :])], ".0f" if words == ["count"] else form))
     return separator.join(texts)
+
+
+def of_study(name: str, sides: list[dict[str, str]], compare: str, words: list[str]) -> list[float]:
+    """Return numbers of a study's table, STUDY/FILE.COLUMN: that of one row, or of all that meet the conditions."""
+    path, _, column = name.rpartition(".")
+    rows = pd.read_csv(ROOT / "studies" / f"{path}.csv")
+    values = where(rows, sides[0])[column]
+    if compare:
+        values = COMPARE_ONE[compare](values.item(), where(rows, {**sides[0], **sides[1]})[column].item())
+        return [float(values)]
+    if words in (["min"], ["max"], ["median"]):
+        return [float(getattr(values, words[0])())]
+    if words == ["spread"]:
+        return [float(values.min()), float(values.max())]
+    if len(values) != 1:
+        raise Wrong(f"{len(values)} rows of {path}")
+    return [float(values.item())]
 
 
 def answered(key: str = "") -> str:

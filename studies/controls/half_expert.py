@@ -32,7 +32,7 @@ SETS = {"all": ([*range(10)], (4, 10, 20, 40, 66)), "apart": ([1, 3, 5, 7, 8, 9]
 LAYOUTS = (0, 1, 2)
 TRAIN, VALIDATION = 4 / 7, 1 / 14  # shares of the images
 DRAWS = 40_000
-OUT = Path(__file__).parents[2] / "results/published/controls/half_expert.csv"
+OUT = Path(__file__).with_suffix(".csv")
 EPOCHS, BATCH, WIDTH = 10, 128, 24
 
 

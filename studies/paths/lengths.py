@@ -2,7 +2,7 @@
 
     python -m studies.paths.lengths [RESULTS]
 
-writes results/published/paths/lengths.csv from the tables and cells of the experiment ``paths`` in RESULTS (by default,
+writes lengths.csv, beside this file, from the tables and cells of the experiment ``paths`` in RESULTS (by default,
 results), one row per network, loss, number of epochs and seed, and prints the registered comparisons.
 """
 
@@ -19,8 +19,7 @@ from halobench.core.seeding import generator
 from halobench.results.trained_cell import TrainedCell
 from halobench.storage import tables_io
 
-ROOT = Path(__file__).parents[2]
-OUT = ROOT / "results/published/paths/lengths.csv"
+OUT = Path(__file__).with_suffix(".csv")
 FITS = ("none", "exact", "partner", "auto")
 PATH = ["network", "loss", "seed"]
 
@@ -84,7 +83,6 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     table = rows(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
-    OUT.parent.mkdir(parents=True, exist_ok=True)
     tables_io.write_csv(OUT, table)
     print(best(table).groupby(["network", "loss"])[["epochs", "train_accuracy", *(f"kl_{fit}" for fit in FITS)]].mean())
     print(compared(table).round(3).to_string())

@@ -1,4 +1,4 @@
-"""Judge the registered tests of ``people.yaml`` by results/published/people/cells.csv.
+"""Judge the registered tests of ``people.yaml`` by cells.csv.
 
     python -m studies.people.judge
 

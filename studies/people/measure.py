@@ -2,7 +2,7 @@
 
     python -m studies.people.measure [RESULTS]
 
-writes results/published/people/cells.csv from the cells in RESULTS/runs (by default, results). Lengths are chosen, and
+writes cells.csv, beside this file, from the cells in RESULTS/runs (by default, results). Lengths are chosen, and
 calibrators are fitted, on the two halves of a block's 1,000 validation images in turn: on `half`, T is fitted and
 scored to choose the length (`choosing`, the NLL after TS), and each calibrator is fitted on the other half. All NLLs
 are in nats and expectations over people: the three labels of arm N, or all votes of arm H.
@@ -32,8 +32,7 @@ from studies.people import blocks
 from studies.people.blocks import label_columns
 from studies.votes.compare import SCORES, item_scores
 
-ROOT = Path(__file__).parents[2]
-OUT = ROOT / "results/published/people/cells.csv"
+OUT = Path(__file__).with_name("cells.csv")
 CLASSES = len(blocks.NAMES)
 SHIFTS = (1, 2, 4)  # pixels
 NEIGHBOURS = ("itself", "flip", *(f"shift{pixels}" for pixels in SHIFTS))
@@ -141,7 +140,6 @@ def main() -> None:
     folders = sorted(path.parent for path in results.glob("runs/*/*/*/*/train.json"))
     with ProcessPoolExecutor(WORKERS) as pool:
         rows = [row for cell in pool.map(measured, folders) for row in cell]
-    OUT.parent.mkdir(parents=True, exist_ok=True)
     tables_io.write_csv(OUT, pd.DataFrame(rows))
     print(f"{len(folders)} networks: {OUT}")
 
