@@ -22,6 +22,7 @@ from studies.people.measure import OUT
 
 CELL = ["arm", "labels", "block", "network", "loss"]
 FULL = 100  # percent of a recipe's epochs
+NULL = "linear"  # a network in no test
 BASE, MIXED = "cross_entropy", "mixup2"
 
 
@@ -99,7 +100,7 @@ TESTS = (
 
 def judged(tests: tuple[Test, ...], cells: pd.DataFrame) -> pd.DataFrame:
     """Return a row per test, of the mean over networks and then blocks, and a row per network for each."""
-    rows = []
+    rows, cells = [], cells[cells["network"] != NULL]
     for test in tests:
         by_block = test.of(cells).unstack("network")
         for network, values in [("all", by_block.mean(axis=1)), *by_block.items()]:

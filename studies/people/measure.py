@@ -30,7 +30,7 @@ from halobench.storage import tables_io
 from halobench.training.train_cell import predict
 from studies.people import blocks
 from studies.people.blocks import label_columns
-from studies.votes.compare import SCORES, item_scores
+from studies.votes.compare import SCORES, item_scores, permuted
 
 OUT = Path(__file__).with_name("cells.csv")
 CLASSES = len(blocks.NAMES)
@@ -55,7 +55,9 @@ def measured(folder: Path) -> list[dict[str, Any]]:
     halves = np.array_split(generator(block, "people", "halves").permutation(len(labels)), 2)
     rows = []
     for half, (choose, fit) in enumerate((halves, halves[::-1])):
-        maps = {name: fitter(val[fit], labels[fit]) for name, fitter in FITS.items()}
+        maps: dict[str, Any] = {name: fitter(val[fit], labels[fit]) for name, fitter in FITS.items()}
+        shuffled = permuted(labels[fit][:, None], val[fit].argmax(axis=1), generator(block, "people", "shuffled"))
+        maps["shuffled"] = fit_partner(val[fit], shuffled[:, 0])
         choosing = fit_temperature(val[choose], labels[choose]).nll
         row = {**about, "half": half, "choosing": choosing, "T": maps["TS"].T}
         for name, logits in {"none": test, **{name: each.calibrator(test) for name, each in maps.items()}}.items():

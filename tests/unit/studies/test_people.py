@@ -109,4 +109,4 @@ def test_verdicts_within_two_margins_need_both_excluded():
             values[name], index=pd.MultiIndex.from_product([range(5), ["mlp"]], names=["block", "network"])
         )
         test = judge.Test("made up", (-0.02, 0.02), lambda cells, series=series: series)
-        assert judge.judged((test,), pd.DataFrame())["verdict"].tolist() == [expected, expected]
+        assert judge.judged((test,), cells())["verdict"].tolist() == [expected, expected]
