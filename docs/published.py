@@ -383,6 +383,11 @@ def cell(query: str, defaults: Mapping[str, str], missing: str | None) -> str:
         return missing
 
 
+def run_folders() -> list[Path]:
+    """Return the folders of published runs; those of studies that aren't runs have tables without records."""
+    return sorted(path.parent for path in PUBLISHED.glob("*/records.json"))
+
+
 def records(folder: Path) -> dict[str, Any]:
     """Return a run's records of the stages in `RECORDS`, and the digests of the code of its cells by stage."""
     return json.loads((folder / "records.json").read_text())
@@ -392,8 +397,7 @@ def runs_table() -> str:
     """Return the table of published runs, from their records."""
     lines = ["| run | models | seeds | minutes on one core | finished | commit |", "|---|---|---|---|---|---|"]
     machines = []
-    folders = sorted(path for path in PUBLISHED.iterdir() if path.is_dir())
-    for folder in folders:
+    for folder in run_folders():
         record, runs = records(folder)["aggregate"], table(folder.name, "runs")
         low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
         seeds = f"{low}" if low == high else f"{low} to {high}"
@@ -441,7 +445,7 @@ def written(text: str, typed: bool = True) -> tuple[str, list[tuple[int, str]]]:
 
 def damaged() -> Iterator[str]:
     """Yield a line for each published table that isn't the one in its record."""
-    for folder in (path for path in sorted(PUBLISHED.iterdir()) if path.is_dir()):
+    for folder in run_folders():
         known = [records(folder)[name] for name in RECORDS]
         outputs = {
             name: digest for record in known if record == seal(record) for name, digest in record["outputs"].items()
@@ -453,7 +457,7 @@ def damaged() -> Iterator[str]:
 
 def older() -> Iterator[str]:
     """Yield a line for each published run whose code has changed since; that alone is no fault of a page."""
-    for folder in (path for path in sorted(PUBLISHED.iterdir()) if path.is_dir()):
+    for folder in run_folders():
         changed = [
             stage
             for stage, code in records(folder)["code"].items()

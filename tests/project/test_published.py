@@ -32,7 +32,7 @@ from halobench.storage.columns import KEYS
 from halobench.storage.records import read_record
 
 PUBLISHED = ROOT / "results/published"
-RUNS = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+RUNS = sorted(path.parent.name for path in PUBLISHED.glob("*/records.json"))
 SEED, SHARE = 0, 0.1  # of the choice
 LONGEST = 300.0  # seconds on one core
 CHANCE = 1e-3  # that any number exceeds its tolerance, if a cell computed again is as good as another seed

@@ -35,6 +35,12 @@ class PublishedFile:
     sha256: str
     licence: str
 
+    def address(self) -> str:
+        """Return the address to download from, which is that of the mirror if there is one."""
+        mirror = os.environ.get(MIRROR, "").rstrip("/")
+        host = next((host for host in HOSTS if mirror and self.url.startswith(f"{host}/")), None)
+        return self.url if host is None else mirror + self.url.removeprefix(host)
+
 
 def obtain(*files: PublishedFile) -> list[Path]:
     """Return the paths of files, of which the missing ones are downloaded; raise SpecError if one can't be obtained."""
@@ -56,7 +62,7 @@ def obtain(*files: PublishedFile) -> list[Path]:
 
 def _fetch(file: PublishedFile, path: Path) -> None:
     """Download a file, one process at a time."""
-    url = _mirrored(file.url)
+    url = file.address()
     remedy = f"download {url} ({file.licence}) and save it there"
     advice = f"set fetch: true (HALOBENCH_FETCH=1), or {remedy}"
     refuse(not may_fetch(), str(path), f"is missing, and fetch is false; {advice}")
@@ -78,10 +84,3 @@ def _fetch(file: PublishedFile, path: Path) -> None:
             error.close()  # it is the answer, too
         sentence = f"is missing, and fetching it failed ({describe_error(error)}); {remedy}, or try again later"
         raise RefusedError(str(path), sentence) from None
-
-
-def _mirrored(url: str) -> str:
-    """Return the address to download from."""
-    mirror = os.environ.get(MIRROR, "").rstrip("/")
-    host = next((host for host in HOSTS if mirror and url.startswith(f"{host}/")), None)
-    return url if host is None else mirror + url.removeprefix(host)
