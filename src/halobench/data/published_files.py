@@ -18,6 +18,7 @@ from halobench.core.errors import RefusedError, describe_error, refuse
 from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.storage import files as store
 
+CHANGES_NUMBERS = False  # see `halobench.experiment.code_version`; content is checked
 PATIENCE = 60.0  # seconds without a received byte after which a download fails
 MIRROR = "HALOBENCH_MIRROR"
 HOSTS = ("https://raw.githubusercontent.com", "https://github.com")
