@@ -18,6 +18,7 @@ from halobench.core.errors import RefusedError, describe_error, refuse
 from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.storage import files as store
 
+CHANGES_NUMBERS = False  # see `halobench.experiment.code_version`; content is checked
 PATIENCE = 60.0  # seconds without a received byte after which a download fails
 MIRROR = "HALOBENCH_MIRROR"
 HOSTS = ("https://raw.githubusercontent.com", "https://github.com")
@@ -34,6 +35,12 @@ class PublishedFile:
     url: str
     sha256: str
     licence: str
+
+    def address(self) -> str:
+        """Return the address to download from, which is that of the mirror if there is one."""
+        mirror = os.environ.get(MIRROR, "").rstrip("/")
+        host = next((host for host in HOSTS if mirror and self.url.startswith(f"{host}/")), None)
+        return self.url if host is None else mirror + self.url.removeprefix(host)
 
 
 def check_obtainable(*files: PublishedFile) -> list[Path]:
@@ -64,7 +71,7 @@ def obtain(*files: PublishedFile) -> list[Path]:
 
 def _fetch(file: PublishedFile, path: Path) -> None:
     """Download a file, one process at a time."""
-    url = _mirrored(file.url)
+    url = file.address()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with store.alone(data_root()):
@@ -86,11 +93,4 @@ def _fetch(file: PublishedFile, path: Path) -> None:
 
 
 def _by_hand(file: PublishedFile) -> str:
-    return f"download {_mirrored(file.url)} ({file.licence}) and save it there"
-
-
-def _mirrored(url: str) -> str:
-    """Return the address to download from."""
-    mirror = os.environ.get(MIRROR, "").rstrip("/")
-    host = next((host for host in HOSTS if mirror and url.startswith(f"{host}/")), None)
-    return url if host is None else mirror + url.removeprefix(host)
+    return f"download {file.address()} ({file.licence}) and save it there"

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 from halobench.core.errors import RefusedError, SpecError
 from halobench.data import data_root, published_files
-from studies.votes import compare, predictions
+from studies.votes import compare, draw, predictions
 from studies.votes.predictions import Network
 
 RNG = np.random.default_rng
@@ -286,3 +287,14 @@ def test_networks_of_a_group_are_also_averaged():
     table = compare.tables([one, dataclasses.replace(one, name="net 1", logits=2 * logits)], 1)["networks"]
     rows = table[(table["row"] == compare.UNCALIBRATED) & (table["score"] == "nll")].set_index("network")["value"]
     assert rows["net, mean"] == pytest.approx((rows["net 0"] + rows["net 1"]) / 2)
+
+
+def test_the_figure_has_a_panel_for_each_set_of_items_and_a_title_of_at_most_15_words():
+    figure = draw.draw(pd.read_csv(compare.OUT / "networks.csv", keep_default_na=False))
+    try:
+        assert [axes.get_title().split(",")[0] for axes in figure.axes] == ["MNLI", "SNLI", "CIFAR-10H"]
+        assert len(figure.get_suptitle().split()) <= 15
+        for axes, networks in zip(figure.axes, (3, 5, 3), strict=True):
+            assert sum(len(line.get_xdata()) == len(draw.ROWS) for line in axes.lines) == networks
+    finally:
+        plt.close(figure)
