@@ -34,7 +34,11 @@ PUBLISHED = {
     **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "predicted")},
 }
 # Those that modules of studies draw, whose `draw` returns a figure, and whether they are written in fewer colours.
-DRAWN = {"decision-radii": ("studies.halos.decision_radii", True), "one-number": ("studies.repair.one_number", False)}
+DRAWN = {
+    "decision-radii": ("studies.halos.decision_radii", True),
+    "one-number": ("studies.repair.one_number", False),
+    "votes": ("studies.votes.draw", True),
+}
 ANSWERS = "answers"  # stands for all pictures of docs/answers.py
 
 

@@ -1,12 +1,6 @@
-"""Draw docs/natural.png from the published tables of this study: `python -m studies.votes.draw`."""
+"""Draw what each fit of the temperature costs, from this study's table: `python docs/pictures.py published votes`."""
 
 from __future__ import annotations
-
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -15,7 +9,6 @@ from matplotlib.figure import Figure
 from halobench.reporting.plotting.style import GREY, styled
 from studies.votes.compare import OTHERS, OUT, UNIFORM
 
-PICTURE = Path(__file__).parents[2] / "docs/natural.png"
 BASE = "TS, votes"
 SAID = "Fitting the temperature to easier items costs far more than fitting it to majority labels"
 ROWS = {
@@ -37,12 +30,18 @@ LIMITS, SPREAD = (-0.1, 0.4), 0.26
 
 
 @styled
-def draw(table: pd.DataFrame) -> Figure:
-    """Draw each network's NLL minus that of the temperature fitted to all votes, a panel for each set of items."""
+def draw(table: pd.DataFrame | None = None) -> Figure:
+    """Draw each network's NLL minus that of the temperature fitted to all votes, a panel for each set of items.
+
+    The table is ``networks.csv`` unless another is passed.
+    """
+    table = pd.read_csv(OUT / "networks.csv", keep_default_na=False) if table is None else table
     chosen = table[(table["score"] == "nll") & (table["minus"] == "") & table["row"].isin([*ROWS, BASE])]
     nll = chosen.pivot(index=["items", "network"], columns="row", values="value")
     above = nll.sub(nll[BASE], axis=0)
-    figure, panels = plt.subplots(1, len(PANELS), figsize=(7.4, 2.9), sharex=True, sharey=True, layout="constrained")
+    figure, panels = plt.subplots(
+        1, len(PANELS), figsize=(7.4, 2.9), dpi=150, sharex=True, sharey=True, layout="constrained"
+    )
     for axes, (items, title) in zip(panels, PANELS.items(), strict=True):
         networks = [name for name in above.loc[items].index if not name.endswith("mean")]
         for place, network in enumerate(networks):
@@ -63,14 +62,3 @@ def draw(table: pd.DataFrame) -> Figure:
     figure.supxlabel("NLL under people's votes minus that of the temperature fitted to all votes (nats)", size=8)
     figure.suptitle(SAID, size=10)
     return figure
-
-
-def main() -> None:
-    """Draw it."""
-    draw(pd.read_csv(OUT / "networks.csv", keep_default_na=False)).savefig(
-        PICTURE, dpi=150, metadata={"Software": None}
-    )
-
-
-if __name__ == "__main__":
-    main()
