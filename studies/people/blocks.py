@@ -47,7 +47,7 @@ def load(*, arm: Arm = "N", block: int = 0, labels: str = PERSON, images: str = 
     `images` names the loader of the images, which must be CIFAR-10's, in its own order: their labels are compared with
     the official ones that come with people's.
     """
-    loaded = plain_images("images", images)
+    loaded = _loaded(images)
     official = np.concatenate([people.training_labels()["clean_label"], people.test_labels()])
     differ = int((loaded.labels != official).sum()) if len(loaded.labels) == len(official) else len(official)
     refuse(
@@ -130,21 +130,27 @@ def _official(arm: Arm) -> np.ndarray:
     return people.training_labels()["clean_label"] if arm == "N" else people.test_labels()
 
 
+_loaded = functools.cache(functools.partial(plain_images, "images"))  # decoding all images takes a third of a minute
+
+
 @functools.cache
 def _lookalikes(arm: Arm) -> np.ndarray:
-    loaded = plain_images("images", "cifar10_jpeg")
+    loaded = _loaded("cifar10_jpeg")
     start, stop = loaded.parts["train" if arm == "N" else "test"]
     return lookalikes(difference_hash(loaded.images[start:stop]))
 
 
 def lookalikes(hashes: np.ndarray) -> np.ndarray:
     """Return the group (n,) of each image, of which neighbours differ in at most `NEAR` bits of their hashes (n,)."""
-    found = []
-    for start in range(0, len(hashes), 1000):
-        near = np.bitwise_count(hashes[start : start + 1000, None] ^ hashes[None, start:]) <= NEAR
-        found.append(np.argwhere(near) + start)
-    pairs = np.concatenate(found).T
-    return connected_components(coo_array((np.ones(pairs.shape[1]), tuple(pairs)), (len(hashes),) * 2), False)[1]
+    pairs = [np.empty((0, 2), dtype=np.int64)]
+    for band in np.array_split(np.arange(64, dtype=np.uint64), NEAR + 1):  # such hashes agree in one of these bands
+        key = hashes >> band[0] & np.uint64(2 ** len(band) - 1)
+        order = np.argsort(key, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+            near = np.bitwise_count(hashes[rows, None] ^ hashes[None, rows]) <= NEAR
+            pairs.append(rows[np.argwhere(np.triu(near, 1))])
+    ends = np.concatenate(pairs).T
+    return connected_components(coo_array((np.ones(ends.shape[1]), tuple(ends)), (len(hashes),) * 2), False)[1]
 
 
 def difference_hash(images: np.ndarray) -> np.ndarray:
