@@ -2,7 +2,7 @@
 
     python -m studies.people.judge
 
-prints each test with its verdict, and writes tests.csv beside the table. The unit is the block: differences are
+prints each test with its verdict, and writes tests.csv, too. The unit is the block: differences are
 averaged over the networks in it, so the mean of five has four degrees of freedom. Holm's procedure is over the seven
 p-values, each of the margin that is nearest to the mean.
 """

@@ -2,7 +2,7 @@
 
     python -m studies.people.measure [RESULTS]
 
-writes cells.csv, beside this file, from the cells in RESULTS/runs (by default, results). Lengths are chosen, and
+writes cells.csv from the cells in RESULTS/runs (by default, results). Lengths are chosen, and
 calibrators are fitted, on the two halves of a block's 1,000 validation images in turn: on `half`, T is fitted and
 scored to choose the length (`choosing`, the NLL after TS), and each calibrator is fitted on the other half. All NLLs
 are in nats and expectations over people: the three labels of arm N, or all votes of arm H.

@@ -47,10 +47,19 @@ def training_labels() -> dict[str, np.ndarray]:
 
     Raises SpecError if the file can't be obtained or holds anything else.
     """
+    import torch
+
     (path,) = obtain(CIFAR10N)
-    found = _arrays(path)
+    # The file is a pickle. Nothing is allowed in it but int64 arrays; it names `rebuild` by numpy 1's module.
+    rebuild: Any = np.empty(0).__reduce__()[0]
+    allowed = [rebuild, (rebuild, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype, np.dtypes.Int64DType]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            found = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise RefusedError(str(path), f"isn't CIFAR-10N's file of labels ({describe_error(error)})") from None
     for name in LABELS:
-        _check(path, name, found.get(name), TRAIN)
+        _check(path, name, found.get(name) if isinstance(found, dict) else None, TRAIN)
     return {name: found[name] for name in LABELS}
 
 
@@ -69,21 +78,6 @@ def test_labels() -> np.ndarray:
     labels = np.load(path, allow_pickle=False).astype(np.int64)
     _check(path, "labels", labels, TEST)
     return labels
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays in CIFAR-10N's file, which is a pickle, allowing nothing in it but int64 arrays."""
-    import torch
-
-    rebuild: Any = np.empty(0).__reduce__()[0]
-    # The file names this function by the module that had it before numpy 2.
-    allowed = [rebuild, (rebuild, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype, np.dtypes.Int64DType]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            found = torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise RefusedError(str(path), f"isn't CIFAR-10N's file of labels ({describe_error(error)})") from None
-    return found if isinstance(found, dict) else {}
 
 
 def _check(path: Path, name: str, labels: np.ndarray | None, count: int) -> None:

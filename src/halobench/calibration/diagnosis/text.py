@@ -201,10 +201,6 @@ def _shares(votes: float) -> str:
     return f"{votes:.0f}" if votes == round(votes) else number(votes, ".1f")
 
 
-def _wrong(errors: int) -> str:
-    return count(errors, "wrong prediction")
-
-
 def _groups(groups: Groups) -> str:
     """Say which samples belong together; "" if none do."""
     if groups.kind in PASS_GROUPS:
@@ -361,7 +357,11 @@ def are_enough(
         richer += f" But with {per_class} samples a class on average, no map can learn how most classes differ."
     errors = round(errors)
     wrong, yes = count(errors, "prediction is", "predictions are"), "yes" if for_temperature else "no"
-    costs = f"T rests on {_wrong(errors)}" if doubtful else f"its sampling error costs {_nats(cost)} nats on average"
+    costs = (
+        f"T rests on {count(errors, 'wrong prediction')}"
+        if doubtful
+        else f"its sampling error costs {_nats(cost)} nats on average"
+    )
     sentences = _joined(
         unseen and f"No label is of {unseen}.",
         not math.isnan(cost) and f"For a temperature: {yes}; {costs}.",

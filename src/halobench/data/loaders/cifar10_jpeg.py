@@ -11,7 +11,6 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,6 @@ JPEGS = PublishedFile(
     "no licence is stated; CIFAR-10 asks to be cited",
 )
 CONTENT = "77bd6659319c7fcd7d04c6450f39ea35f054e245932488aa136f6c5f0ad01e04"
-THREADS = 2
 
 
 def describe() -> Description:
@@ -53,8 +51,9 @@ def load() -> Images:
     labels = {"train": people.training_labels()["clean_label"], "test": people.test_labels()}
     files = _files(path)
     names = [name for part in PARTS for name in in_order(files, part, labels[part], path)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        images = np.stack(list(pool.map(lambda name: _decoded(files[name]), names)))
+    images = np.empty((len(names), *SHAPE), dtype=np.uint8)
+    for row, name in enumerate(names):
+        images[row] = np.asarray(Image.open(io.BytesIO(files[name])).convert("RGB")).transpose(2, 0, 1)
     return Images(images, np.concatenate(list(labels.values())), len(NAMES), PARTS, NAMES)
 
 
@@ -88,8 +87,3 @@ def _files(path: Path) -> dict[str, bytes]:
     what = f"holds other files than the published ones (SHA-256 {digest.hexdigest()[:16]}, published {CONTENT[:16]})"
     refuse(digest.hexdigest() != CONTENT, str(path), f"{what}; delete it to fetch it again")
     return files
-
-
-def _decoded(content: bytes) -> np.ndarray:
-    """Return an image as uint8 (3, 32, 32)."""
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
