@@ -2,7 +2,7 @@
 
     python -m studies.paths.lengths [RESULTS]
 
-writes lengths.csv, beside this file, from the tables and cells of the experiment ``paths`` in RESULTS (by default,
+writes lengths.csv from the tables and cells of the experiment ``paths`` in RESULTS (by default,
 results), one row per network, loss, number of epochs and seed, and prints the registered comparisons.
 """
 

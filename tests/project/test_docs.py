@@ -372,6 +372,30 @@ def test_numbers_are_means_ratios_intervals_and_slopes_over_seeds(tmp_path, monk
     assert published.filled("kl model=a neg signs", {"run": "r"}, ", ") == "1 below, 0 above, of 4"
 
 
+def test_numbers_of_a_studys_table_are_those_of_rows_that_meet_the_conditions(tmp_path, monkeypatch):
+    published = script("published")
+    monkeypatch.setattr(published, "ROOT", tmp_path)
+    (tmp_path / "studies/mine").mkdir(parents=True)
+    rows = [("net a", "TS, labels", 0.5), ("net a", "TS, votes", 0.4), ("net b", "TS, labels", 0.3)]
+    pd.DataFrame(rows, columns=["network", "row", "value"]).to_csv(tmp_path / "studies/mine/scores.csv", index=False)
+    for query, text in [
+        ("value network=net?b", ".300"),
+        ("value row=TS??labels spread .1f", ".3 to .5"),
+        ("value row=TS??labels max .2f", ".50"),
+        ("value network=net?a row=TS??labels minus row=TS??votes +.1f", "+.1"),
+        ("value network=net?a row=TS??labels over row=TS??votes .0%", "125%"),
+        ("value network=net?b neg .1f", "-.3"),
+    ]:
+        assert published.filled(f"mine/scores.{query}", {}, ", ") == text
+    with pytest.raises(published.Wrong, match="2 rows of mine/scores"):
+        published.filled("mine/scores.value row=TS??labels", {}, ", ")
+    with pytest.raises(published.Wrong, match="no row has network=c"):
+        published.filled("mine/scores.value network=c", {}, ", ")
+    page = "A page says <!--n mine/scores.value network=net?b .1f-->.3<!--/--> here."
+    assert published.written(page) == (page, [])
+    assert published.written(page.replace(".3<", ".4<"))[1][0][1].endswith("the page says '.4', the table '.3'")
+
+
 def test_badges_are_up_to_date():
     made = script("badges").badges()
     assert {path.name: path.read_text() for path in (ROOT / "docs/badges").iterdir()} == made, "python docs/badges.py"
