@@ -1,0 +1,53 @@
+"""Draw what each loss reaches as it is trained for longer: `python docs/pictures.py published paths`."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+
+from halobench.reporting import labels
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.style import INK, styled
+from halobench.results import names
+from studies.paths.lengths import OUT, best
+
+LOSSES = {"cross_entropy": "cross_entropy", "mixup2": "mixup2", "mixup5": "mixup5", "forward": "forward_correction"}
+NETWORKS = ("mlp", "cnn", "resnet", "convnext")
+TITLES = {"mlp": "MLP", "cnn": "CNN", "resnet": "ResNet", "convnext": "ConvNeXt"}
+SAID = "What each loss reaches as it is trained for longer"
+
+
+@styled
+def draw(table: pd.DataFrame | None = None) -> Figure:
+    """Draw a panel per network: KL after TS against the accuracy on training labels, a line per loss.
+
+    The table is ``lengths.csv`` unless another is passed. Rings mark the lengths that validation samples choose.
+    """
+    table = pd.read_csv(OUT) if table is None else table
+    chosen = best(table).reset_index()
+    figure, panels = plt.subplots(1, len(NETWORKS), figsize=(7.4, 2.9), dpi=150, sharey=True, layout="constrained")
+    for axes, network in zip(panels, NETWORKS, strict=True):
+        for loss, name in LOSSES.items():
+            style = names.LOSSES[name].style
+            rows = table[(table["network"] == network) & (table["loss"] == loss)]
+            means = rows.groupby("epochs")[["train_accuracy", "kl_exact"]].mean()
+            axes.plot(*means.T.to_numpy(), color=style.color, marker=style.marker, ms=3.5, lw=1.1)
+            marked = chosen[(chosen["network"] == network) & (chosen["loss"] == loss)]
+            place = marked["train_accuracy"].mean(), marked["kl_exact"].mean()
+            axes.plot(*place, "o", mfc="none", mec=INK, ms=8, mew=0.9, zorder=4)
+        axes.set_title(TITLES[network])
+        axes.xaxis.set(major_locator=MaxNLocator(3), major_formatter=PercentFormatter(1, decimals=0))
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set(major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=StrMethodFormatter("{x:g}"))
+    panels[0].set_ylabel("KL after TS (nats)")
+    figure.supxlabel("accuracy on noisy training labels: longer training to the right", size=8)
+    keys = [
+        artists.key(labels.loss_label(name), names.LOSSES[name].style.color, marker=names.LOSSES[name].style.marker)
+        for name in LOSSES.values()
+    ]
+    ring = artists.key("best length", INK, marker="o", mfc="none", ls="", ms=8)
+    figure.legend(handles=[*keys, ring], loc="outside lower center", ncols=5)
+    figure.suptitle(SAID, size=10)
+    return figure
