@@ -70,8 +70,7 @@ class Images:
     names : tuple of str
         Names of the classes, in order; empty if they have none.
     posterior : float array (N, classes), optional
-        P(label | sample), e.g. the share of annotators who chose a label. Unknown rows are NaN; within a part, the
-        posterior must be known for all rows or for none.
+        P(label | sample). Unknown rows are NaN; within a part, the posterior must be known for all rows or for none.
     """
 
     images: Any
