@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
@@ -21,9 +21,10 @@ SAID = "What each loss reaches as it is trained for longer"
 
 @styled
 def draw(table: pd.DataFrame | None = None) -> Figure:
-    """Draw a panel per network: KL after TS against the accuracy on training labels, a line per loss.
+    """Draw a panel per network: KL after TS against the number of epochs, a line per loss.
 
-    The table is ``lengths.csv`` unless another is passed. Rings mark the lengths that validation samples choose.
+    The table is ``lengths.csv`` unless another is passed. Rings mark the lengths that validation
+    samples choose, one per seed.
     """
     table = pd.read_csv(OUT) if table is None else table
     chosen = best(table).reset_index()
@@ -32,22 +33,21 @@ def draw(table: pd.DataFrame | None = None) -> Figure:
         for loss, name in LOSSES.items():
             style = names.LOSSES[name].style
             rows = table[(table["network"] == network) & (table["loss"] == loss)]
-            means = rows.groupby("epochs")[["train_accuracy", "kl_exact"]].mean()
-            axes.plot(*means.T.to_numpy(), color=style.color, marker=style.marker, ms=3.5, lw=1.1)
+            means = rows.groupby("epochs")["kl_exact"].mean()
+            axes.plot(means.index, means, color=style.color, marker=style.marker, ms=3.5, lw=1.1)
             marked = chosen[(chosen["network"] == network) & (chosen["loss"] == loss)]
-            place = marked["train_accuracy"].mean(), marked["kl_exact"].mean()
-            axes.plot(*place, "o", mfc="none", mec=INK, ms=8, mew=0.9, zorder=4)
+            axes.plot(marked["epochs"], marked["kl_exact"], "o", mfc="none", mec=INK, ms=8, mew=0.9, zorder=4)
         axes.set_title(TITLES[network])
-        axes.xaxis.set(major_locator=MaxNLocator(3), major_formatter=PercentFormatter(1, decimals=0))
+        artists.log_ticks(axes, table.loc[table["network"] == network, "epochs"])
     panels[0].set_yscale("log")
     panels[0].yaxis.set(major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=StrMethodFormatter("{x:g}"))
     panels[0].set_ylabel("KL after TS (nats)")
-    figure.supxlabel("accuracy on noisy training labels: longer training to the right", size=8)
+    figure.supxlabel("epochs", size=8)
     keys = [
         artists.key(labels.loss_label(name), names.LOSSES[name].style.color, marker=names.LOSSES[name].style.marker)
         for name in LOSSES.values()
     ]
-    ring = artists.key("best length", INK, marker="o", mfc="none", ls="", ms=8)
+    ring = artists.key("best length of a seed", INK, marker="o", mfc="none", ls="", ms=8)
     figure.legend(handles=[*keys, ring], loc="outside lower center", ncols=5)
     figure.suptitle(SAID, size=10)
     return figure

@@ -22,6 +22,7 @@ from halobench.storage import tables_io
 OUT = Path(__file__).with_suffix(".csv")
 FITS = ("none", "exact", "partner", "auto")
 PATH = ["network", "loss", "seed"]
+LENGTHS = 6  # of each path
 
 
 def choosing(cell: TrainedCell) -> float:
@@ -45,7 +46,13 @@ def rows(results: Path) -> pd.DataFrame:
         facts = {"network": model.partition("-")[0], "loss": loss, "epochs": len(history), "seed": seed}
         facts |= {"train_loss": float(history["train_loss"].iloc[-1]), "train_accuracy": accuracy}
         found.append(facts | {"choosing": choosing(cell)} | {f"kl_{fit}": row[fit] for fit in FITS})
-    return pd.DataFrame(found).sort_values([*PATH, "epochs"]).reset_index(drop=True)
+    table = pd.DataFrame(found).sort_values([*PATH, "epochs"]).reset_index(drop=True)
+    short = table.groupby(PATH).size().loc[lambda counts: counts != LENGTHS]
+    if len(short):
+        sys.exit(
+            f"{len(short)} paths have no full set of lengths, such as {'/'.join(map(str, short.index[0]))}; finish the run first"
+        )
+    return table
 
 
 def best(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ p-values, each of the margin that is nearest to the mean.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ import pandas as pd
 from halobench.results.claims.verdicts import adjusted
 from halobench.results.t_intervals import LEVEL, p_value, t_interval
 from halobench.storage import tables_io
+from studies.people.blocks import BLOCKS, SPLITS
 from studies.people.measure import OUT
 
 CELL = ["arm", "labels", "block", "network", "loss"]
@@ -28,11 +30,15 @@ BASE, MIXED = "cross_entropy", "mixup2"
 
 @dataclass(frozen=True)
 class Test:
-    """A registered test of a mean difference in nats (or, of certainty, in probability) against one or two margins."""
+    """A registered test of a mean difference in nats (or, of certainty, in probability) against one or two margins.
+
+    `correction` is that of `t_interval` for blocks that share images, as those of arm H do.
+    """
 
     name: str
     margins: tuple[float, ...]
     of: Callable[[pd.DataFrame], pd.Series]  # a row per block and network
+    correction: float = 0.0
 
 
 def at_best(cells: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +95,7 @@ TESTS = (
         "5b partner scaling minus TS, CE at its best length, arm H",
         (0.01,),
         lambda cells: _of(at_best(cells), "nll_partner", arm="H") - _of(at_best(cells), "nll_TS", arm="H"),
+        SPLITS["H"][2] / SPLITS["H"][0],
     ),
     Test(
         "6 unwarranted certainty at training images, CE with all epochs, after TS",
@@ -103,11 +110,19 @@ def judged(tests: tuple[Test, ...], cells: pd.DataFrame) -> pd.DataFrame:
     rows, cells = [], cells[cells["network"] != NULL]
     for test in tests:
         by_block = test.of(cells).unstack("network")
+        if by_block.isna().any(axis=None) or len(by_block) != BLOCKS:
+            sys.exit(f"{test.name}: cells are missing; finish the run and the measures first")
         for network, values in [("all", by_block.mean(axis=1)), *by_block.items()]:
-            mean, low, high = t_interval(values.to_numpy())
+            mean, low, high = t_interval(values.to_numpy(), test.correction)
             nearest = min(test.margins, key=lambda margin: abs(mean - margin))
             row = {"test": test.name, "network": network, "mean": mean, "low": low, "high": high}
-            rows.append(row | {"margins": " ".join(map(str, test.margins)), "p": p_value(values.to_numpy(), nearest)})
+            rows.append(
+                row
+                | {
+                    "margins": " ".join(map(str, test.margins)),
+                    "p": p_value(values.to_numpy(), nearest, test.correction),
+                }
+            )
     table = pd.DataFrame(rows)
     primary = table["network"] == "all"
     table["holm"] = np.where(primary, 0.0, np.nan)
@@ -126,7 +141,12 @@ def _verdict(row: dict) -> str:
 
 
 def main() -> None:
-    table = judged(TESTS, pd.read_csv(OUT))
+    cells = pd.read_csv(OUT)
+    counts = cells.groupby([*CELL, "half"])["length"].nunique()
+    lacking = counts[counts < counts.groupby(["arm", "labels", "network", "loss"]).transform("max")]
+    if len(lacking):
+        sys.exit(f"{len(lacking)} cells have no full set of lengths, such as {'/'.join(map(str, lacking.index[0]))}")
+    table = judged(TESTS, cells)
     tables_io.write_csv(OUT.with_name("tests.csv"), table)
     print(table.round(3).to_string(index=False))
 

@@ -37,6 +37,7 @@ CLASSES = len(blocks.NAMES)
 SHIFTS = (1, 2, 4)  # pixels
 NEIGHBOURS = ("flip", *(f"shift{pixels}" for pixels in SHIFTS))
 MOVED = 1000  # training images that are moved
+OTHER_WORLD = {blocks.PERSON: blocks.PERMUTED, blocks.PERMUTED: blocks.PERSON}  # whose labels score a network, too
 FITS = {"TS": fit_temperature, "partner": fit_partner, "auto": fit_auto}
 WORKERS = 2
 
@@ -64,6 +65,9 @@ def measured(folder: Path) -> list[dict[str, Any]]:
         for name, logits in {"none": test, **{name: each.logits(test) for name, each in maps.items()}}.items():
             scores = item_scores(logits, of_test).mean(axis=0)
             row |= {f"{score}_{name}": value for score, value in zip(SCORES, scores, strict=True)}
+        if options["labels"] in OTHER_WORLD:
+            judges = people_votes(arm, block, OTHER_WORLD[options["labels"]])[cell.data.splits["test"].index]
+            row["nll_TS_other"] = float(item_scores(maps["TS"].logits(test), judges)[:, 0].mean())
         row["nll_oracle"] = float((-np.log(by_class(arm, block)[official]) * of_test).sum() / of_test.sum())
         rows.append(row | (certainty(cell, columns, maps["TS"].beta) if arm == "N" else {}))
     return rows
@@ -106,21 +110,26 @@ def certainty(cell: TrainedCell, columns: np.ndarray, beta: float) -> dict[str, 
 
     At a training image, `unwarranted_itself` is the mean of the confidence in the label trained on minus the share of
     two other people who gave that label; `unwarranted_flip` and so on are the same at images that a person would label
-    alike. `top_gap_train` and `top_gap_new` are the confidence in the predicted class minus the share of the two others
-    who agree with it.
+    alike, `unwarranted_new` at images that weren't trained on, and `unwarranted_0` to `unwarranted_2` at the training
+    images on which so many of the two others agree with the label. `top_gap_train` and `top_gap_new` are the confidence
+    in the predicted class minus the share of the two others who agree with it.
     """
     train = cell.data.splits["train"]
     of_train = columns[train.index]
-    agreed = (of_train[:, 1:] == of_train[:, :1]).mean(axis=1)
 
-    def unwarranted(logits: np.ndarray) -> float:  # of the first training images
-        n = len(logits)
-        return float((softmax(beta * logits.astype(float))[np.arange(n), of_train[:n, 0]] - agreed[:n]).mean())
+    def unwarranted(logits: np.ndarray, labels: np.ndarray = of_train) -> np.ndarray:  # of the first images
+        p = softmax(beta * logits.astype(float))[np.arange(len(logits)), labels[: len(logits), 0]]
+        return p - (labels[: len(logits), 1:] == labels[: len(logits), :1]).mean(axis=1)
 
-    found = {"unwarranted_itself": unwarranted(cell.logits["train.logits"])}
+    test = cell.data.splits["test"]
+    itself, agreeing = unwarranted(cell.logits["train.logits"]), (of_train[:, 1:] == of_train[:, :1]).sum(axis=1)
+    found = {"unwarranted_itself": float(itself.mean())}
+    found["unwarranted_new"] = float(unwarranted(cell.logits["test.logits"], columns[test.index]).mean())
+    found |= {f"unwarranted_{n}": float(itself[agreeing == n].mean()) for n in range(3) if (agreeing == n).any()}
     images, rng = torch.from_numpy(cell.data.inputs("train")[:MOVED]), generator(cell.seed, "people", "shifts")
     for place in NEIGHBOURS:
-        found[f"unwarranted_{place}"] = unwarranted(predict(cell.model, moved(images, place, rng), cell.recipe))
+        logits = predict(cell.model, moved(images, place, rng), cell.recipe)
+        found[f"unwarranted_{place}"] = float(unwarranted(logits).mean())
     for part, split in (("train", "train"), ("new", "test")):
         others = columns[cell.data.splits[split].index, 1:]
         p = softmax(beta * cell.logits[f"{split}.logits"].astype(float))
