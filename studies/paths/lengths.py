@@ -49,9 +49,7 @@ def rows(results: Path) -> pd.DataFrame:
     table = pd.DataFrame(found).sort_values([*PATH, "epochs"]).reset_index(drop=True)
     short = table.groupby(PATH).size().loc[lambda counts: counts != LENGTHS]
     if len(short):
-        sys.exit(
-            f"{len(short)} paths have no full set of lengths, such as {'/'.join(map(str, short.index[0]))}; finish the run first"
-        )
+        sys.exit(f"{len(short)} paths have no full set of lengths, such as {'/'.join(map(str, short.index[0]))}")
     return table
 
 
