@@ -1,4 +1,4 @@
-"""Draw what each loss reaches as it is trained for longer: `python docs/pictures.py published paths`."""
+"""Draw what each loss reaches as it is trained for longer, from the table of `studies.paths.lengths`."""
 
 from __future__ import annotations
 
