@@ -338,11 +338,16 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     return separator.join(texts)
 
 
+study_table = functools.cache(pd.read_csv)  # many markers read the same
+
+
 def of_study(name: str, sides: list[dict[str, str]], compare: str, words: list[str]) -> list[float]:
     """Return numbers of a study's table, STUDY/FILE.COLUMN: that of one row, or of all that meet the conditions."""
     path, _, column = name.rpartition(".")
-    rows = pd.read_csv(ROOT / "studies" / f"{path}.csv")
+    rows = study_table(ROOT / "studies" / f"{path}.csv")
     values = where(rows, sides[0])[column]
+    if unknown := set(words) - {"min", "max", "median", "spread"}:
+        raise Wrong(f"{', '.join(unknown)} is no word of a query of a study's table")
     if compare:
         values = COMPARE_ONE[compare](values.item(), where(rows, {**sides[0], **sides[1]})[column].item())
         return [float(values)]
