@@ -19,6 +19,7 @@ from halobench.reporting import labels
 from halobench.reporting.answers.answer import BASE, Answer, Populations, judged, removes, spread
 from halobench.reporting.answers.answers import answers
 from halobench.reporting.answers.mixup import wins_by_loss
+from halobench.reporting.answers.takeaways import MOST
 from halobench.reporting.plotting.answer_panels import answer_page, answers_page
 from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
@@ -50,14 +51,8 @@ SAME_FIT_RUN = "architectures-fit"  # in which the base loss is trained for fewe
 SAME_FITS = ("none", "exact"), ("exact", "exact")  # of Mixup and of the base loss
 SYNTHETIC, SYNTHETIC_RUNS = r"gaussians.*|overlap-k\d+", ("repair", "paper-small")
 # The sentences of an answer and its detail, by number, that README.md has; the others are in findings.md.
-IN_README = {"reach": (0, 1), "temperature": (0, 1, 2), "mixup": (0, 1, 2), "maps": (0, 3, 4, 5)}
-# The answers in README.md in a few words, to be read again whenever a number changes.
-IN_BRIEF = {
-    "reach": "Not far in the worst direction.",
-    "temperature": "Often much, never all.",
-    "mixup": "No; on some pairs, it leaves less than TS does.",
-    "maps": "In part, richer maps.",
-}
+IN_README = {"reach": (0,), "temperature": (0, 2), "mixup": (0, 1), "maps": ()}
+SHORTER = "For some networks; cross-entropy trained for fewer epochs does better."
 
 
 @functools.cache
@@ -75,10 +70,21 @@ def _answered(key: str, tables: dict[str, pd.DataFrame]) -> Answer:
     return next(each for each in answers(tables) if each.key == key)
 
 
+def lead(key: str) -> str:
+    """Return the take-away of an answer.
+
+    Of Mixup, a study at equal fit decides, and of maps, the run on which no map's form was chosen.
+    """
+    said = answer(key, UNSEEN_RUN if key == "maps" else "").takeaway
+    if key == "mixup" and said and all(base_wins >= MOST * of for _, base_wins, of in _at_fit(SAME_FITS[0])):
+        return SHORTER
+    return said
+
+
 def brief(key: str) -> str:
     """Return the sentences of an answer that README.md has."""
     said = re.split(r"(?<=\.) ", f"{answer(key).short} {answer(key).detail}")
-    said = [re.sub(r"(\(higher on \d+\)),.*", r"\1.", sentence) for sentence in said]  # where labels are noisy
+    said = [re.sub(r", and (?:[^,]|, \d+ pairs)* without label noise\.$", ".", sentence) for sentence in said]
     said = [re.sub(r" and raises it on 0| \(higher on 0\)", "", sentence) for sentence in said]
     return " ".join([*(said[i] for i in IN_README[key] if i < len(said)), further(key, brief=True)]).strip()
 
@@ -89,7 +95,7 @@ def further(key: str, brief: bool = False) -> str:
         "reach": [] if brief else [_for_linear_models],
         "temperature": [] if brief else [_left_on_synthetic],
         "mixup": [lambda: _at_the_same_fit(brief)] + ([] if brief else [_mixup_on_synthetic, _by_one_rule]),
-        "maps": [_where_unseen, _without_names] + ([] if brief else [_without_signal]),
+        "maps": [_where_unseen] + ([] if brief else [_without_names, _without_signal]),
     }
     return " ".join(filter(None, (part() for part in parts[key])))
 
@@ -117,8 +123,14 @@ def _mixup_on_synthetic() -> str:
 def _wins(tables: dict[str, pd.DataFrame]) -> str:
     """Say on how many pairs each form of Mixup wins against the base loss with the optimal temperature."""
     losses = {labels.loss_label(loss): loss for loss in labels.LOSSES}
-    compared = [series for series in _answered("mixup", tables).series if not series.hollow]
-    gaps = {losses[series.label]: series.values for series in compared}
+    gaps: dict[str, pd.DataFrame] = {}
+    loss = ""
+    for series in _answered("mixup", tables).series:  # a loss's MLPs, which are hollow, follow its other networks
+        if series.hollow:
+            gaps[loss] = pd.concat([gaps[loss], series.values])
+        else:
+            loss = losses[series.label]
+            gaps[loss] = series.values
     return wins_by_loss(gaps, "uncalibrated ", Populations.of(tables["runs"], tables["metrics"]))
 
 
@@ -134,11 +146,15 @@ def _on_synthetic() -> dict[str, pd.DataFrame]:
 
 def _at_the_same_fit(brief: bool) -> str:
     """Say in how many families the base loss beats each form of Mixup that fits the training labels as well."""
-    lost, after = ([_sides(loss, *fits) for loss in ("mixup2", "mixup5")] for fits in SAME_FITS)
+    lost, after = map(_at_fit, SAME_FITS)
     families = f"{_both(lost, 1)} of {lost[0][2]} families (Fashion-MNIST, 50% pair flips)"
     tempered = f"in {after[0][1]} (2 points, losing in {after[0][0]}; added later) and {after[1][1]} (5 points)"
     further = "" if brief else f"; if Mixup has TS, too, {tempered}"
     return f"At the same fit of noisy labels, cross-entropy after TS beats uncalibrated Mixup in {families}{further}."
+
+
+def _at_fit(fits: tuple[str, str]) -> list[tuple[int, int, int]]:
+    return [_sides(loss, *fits) for loss in ("mixup2", "mixup5")]
 
 
 def _both(families: list[tuple[int, int, int]], side: int) -> str:

@@ -362,15 +362,15 @@ def of_study(name: str, sides: list[dict[str, str]], compare: str, words: list[s
 
 def answered(key: str = "") -> str:
     """Return the block of one question's answer or, without a key, a list of all four."""
-    from answers import IN_BRIEF, answer, brief, further
+    from answers import RUNS, answer, brief, further, lead
 
     if not key:
         items = []
-        for each, lead in IN_BRIEF.items():
-            items.append(f"- **{answer(each).question} {lead}** {brief(each)}")
+        for each in RUNS:
+            items.append(f"- **{answer(each).question}** *{lead(each)}* {brief(each)}")
         return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
-    parts = [" ".join(filter(None, (f"**{said.short}**", said.detail, further(key), said.more)))]
+    parts = [f"**{lead(key)}**", " ".join(filter(None, (said.short, said.detail, further(key), said.more)))]
     parts.append(f"*Limits:* {said.limit}")
     return "\n\n" + "\n\n".join(wrapped(part.strip()) for part in parts) + "\n\n"
 

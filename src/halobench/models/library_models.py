@@ -16,21 +16,21 @@ from halobench.core.errors import RefusedError, SpecError
 ORDER = 4
 # The experiments' names for models of these libraries.
 VARIANTS = {
-    "efficientnet": {"TITLE": "EfficientNet"},
-    "resnet": {"TITLE": "ResNet"},
-    "resnet18": {"TITLE": "ResNet-18"},
-    "resnet50": {"TITLE": "ResNet-50"},
-    "resnext50": {"TITLE": "ResNeXt-50"},
-    "densenet121": {"TITLE": "DenseNet-121"},
-    "convnext": {"TITLE": "ConvNeXt"},
-    "convnext_tiny": {"TITLE": "ConvNeXt-T"},
-    "vit": {"TITLE": "ViT"},
+    "efficientnet": {"TITLE": "EfficientNet", "ARCHITECTURE": "convolutional"},
+    "resnet": {"TITLE": "ResNet", "ARCHITECTURE": "convolutional"},
+    "resnet18": {"TITLE": "ResNet-18", "ARCHITECTURE": "convolutional"},
+    "resnet50": {"TITLE": "ResNet-50", "ARCHITECTURE": "convolutional"},
+    "resnext50": {"TITLE": "ResNeXt-50", "ARCHITECTURE": "convolutional"},
+    "densenet121": {"TITLE": "DenseNet-121", "ARCHITECTURE": "convolutional"},
+    "convnext": {"TITLE": "ConvNeXt", "ARCHITECTURE": "convolutional"},
+    "convnext_tiny": {"TITLE": "ConvNeXt-T", "ARCHITECTURE": "convolutional"},
+    "vit": {"TITLE": "ViT", "ARCHITECTURE": "attention"},
     "mixer": {"TITLE": "MLP-Mixer"},
-    "nfnet": {"TITLE": "NFNet"},
-    "mambaout": {"TITLE": "MambaOut"},
-    "resnet18-small": {"TITLE": "ResNet-18, small stem"},
-    "resnext50-small": {"TITLE": "ResNeXt-50, small stem"},
-    "densenet121-small": {"TITLE": "DenseNet-121, small stem"},
+    "nfnet": {"TITLE": "NFNet", "ARCHITECTURE": "convolutional"},
+    "mambaout": {"TITLE": "MambaOut", "ARCHITECTURE": "convolutional"},
+    "resnet18-small": {"TITLE": "ResNet-18, small stem", "ARCHITECTURE": "convolutional"},
+    "resnext50-small": {"TITLE": "ResNeXt-50, small stem", "ARCHITECTURE": "convolutional"},
+    "densenet121-small": {"TITLE": "DenseNet-121, small stem", "ARCHITECTURE": "convolutional"},
 }
 
 # These aren't options, because they follow from the data set or the source of the weights.

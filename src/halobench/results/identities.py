@@ -16,7 +16,7 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugins.facts import Facts, facts, last_part
+from halobench.core.plugins.facts import Facts, facts, last_part, named, stem
 from halobench.core.specs.codec import to_json
 
 COLUMNS = {"model": "model_plugin", "loss": "loss_plugin"}  # of `runs`: with a name, and with what it stands for
@@ -82,6 +82,13 @@ def identities(runs: pd.DataFrame) -> dict[str, dict[str, Identity]]:
             for each in made
         }
     return found
+
+
+def architectures(runs: pd.DataFrame) -> dict[str, str]:
+    """Return what kind of network each model in a table of runs is, such as MLP; "" if its plug-in doesn't say."""
+    known, own = named("models"), {key: each.plugin for key, each in identities(runs)["models"].items()}
+    found = {model: known.get(stem(model, known)) or known.get(own.get(model, "")) for model in runs["model"].unique()}
+    return {model: each.architecture if each else "" for model, each in found.items()}
 
 
 def _read(kind: str, key: str, text: str) -> Identity:

@@ -64,7 +64,7 @@ def answer_lines(answers: Path) -> list[str]:
     """Return the answers to the four questions and the outcomes of own claims, from what the claims stage wrote."""
     try:
         said = read_json(answers, ["answers", "claims"])
-        lines = [f"{each['question']} {each['short']}" for each in said["answers"]]
+        lines = [f"{each['question']} {each['takeaway'] or each['short']}" for each in said["answers"]]
         lines += [f"{each['statement']}: {each['found']}." for each in said["claims"]]
     except (SpecError, TypeError, KeyError):
         return []

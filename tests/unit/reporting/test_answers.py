@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from halobench.core.formatting import number
 from halobench.core.plugins.facts import facts
 from halobench.reporting import labels as names
 from halobench.reporting.answers import maps, mixup, reach, temperature
-from halobench.reporting.answers.answer import NO_FIT, NO_SCORE, Answer
+from halobench.reporting.answers.answer import NO_FIT, NO_SCORE, Answer, Series
 from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.plotting.answer_panels import MOST_ROWS, answer_page, answers_page
 from halobench.reporting.plotting.style import styled
@@ -83,9 +84,11 @@ def numbers(series) -> dict[tuple[str, ...], tuple[float, ...]]:
 
 
 def span(values: Iterable[float], form: str) -> str:
-    """The smallest and the largest value, as an answer writes them."""
-    ends = [number(f(list(values)), form) for f in (min, max)]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+    """The smallest and the largest value, as an answer writes them, and the median of three shares or more."""
+    values = list(values)
+    ends = [number(f(values), form) for f in (min, max)]
+    middle = f" (median {number(np.median(values), form)}, {len(values)} pairs)" if form == ".0%" else ""
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends) + middle * (len(values) > 2)
 
 
 @styled
@@ -113,6 +116,17 @@ def lines(ax, width: float) -> np.ndarray:
     found = [c for c in ax.collections if isinstance(c, LineCollection) and c.get_linewidths()[0] == width]
     segments = [segment[:, 0] for each in found for segment in each.get_segments()]
     return in_order(pd.DataFrame(segments, columns=["low", "high"]))
+
+
+def whole(answer: Answer) -> list[Series]:
+    """The series of an answer, those of MLPs joined with those of other networks, which come first."""
+    found: list[Series] = []
+    for each in answer.series:
+        if each.label in ("", "the same for MLPs"):
+            found[-1] = replace(found[-1], values=pd.concat([found[-1].values, each.values]))
+        else:
+            found.append(each)
+    return found
 
 
 def drawn_numbers(answer: Answer) -> np.ndarray:
@@ -251,17 +265,24 @@ def test_a_pair_counts_if_its_widened_interval_excludes_zero():
     start += " loses on {}."
     paper = "Against the paper's temperature, 2-point Mixup wins on 5 of 5 pairs."
     assert (answer.short, answer.detail) == (start.format(1, 2), paper)
-    exact, paper = map(numbers, answer.series)
+    (exact,) = map(numbers, answer.series)
     for i in range(5):
         pair = (f"d{i}", "mlp")
         raw, of_fit = seeds_of(metrics, pair, "mixup2", "none"), seeds_of(metrics, pair, CE, "exact")
         assert exact[pair] == pytest.approx(by_hand(raw - of_fit)), "the difference is paired by seed"
-        assert paper[pair] == pytest.approx(by_hand(raw - of_fit - 5))
-    assert [each.hollow for each in answer.series] == [False, True]
+    assert [each.hollow for each in answer.series] == [False], "all are MLPs"
+    models = {f"d{i}": "cnn" for i in range(3)}
+    mixed = metrics.assign(model=metrics["dataset"].map(models).fillna("mlp"))
+    answer = mixup.mixup(mixed, runs_of(mixed))
+    assert [(each.hollow, [*each.values["model"].unique()]) for each in answer.series] == [
+        (False, ["cnn"]),
+        (True, ["mlp"]),
+    ]
+    assert answer.hollow == "hollow: MLPs"
     apart = mixup.mixup(metrics, runs_of(metrics, 0.0))
     assert apart.short == start.format(2, 3), "of independent seeds"
     alone = mixup.mixup(metrics[metrics["calibrator"] != "paper"], runs_of(metrics))
-    assert (alone.short, alone.detail, alone.hollow, len(alone.series)) == (answer.short, "", "", 1)
+    assert (alone.short, alone.detail, alone.hollow, len(alone.series)) == (start.format(1, 2), "", "", 1)
 
 
 def test_pairs_with_uncertain_labels_are_counted_apart_and_pairs_of_one_seed_not_at_all():
@@ -310,9 +331,10 @@ def test_one_seed_has_no_interval_and_nothing_counts():
 
 
 def subjects(text: str) -> list[str]:
-    """The losses that win or not, in lower case, in the last sentence on them."""
-    sentence = re.split(r"(?<=\.) (?=Against)", text)[-1].partition(" temperature, ")[2].removeprefix("uncalibrated ")
-    return [part.partition(" wins on ")[0].lower() for part in sentence.split("; ")]
+    """The losses that win or not, in lower case, in the last comparison with them."""
+    compared = re.split(r"(?<=\.) (?=Against)", text)[-1].partition(" temperature, ")[2]
+    named = [part.partition(" wins on ")[0] for part in re.split(r"; |\. ", compared)]
+    return [name.rpartition(", ")[2].removeprefix("uncalibrated ").lower() for name in named]
 
 
 def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_counted():
@@ -322,13 +344,18 @@ def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_coun
     shown = [each.label for each in answer.series if each.label]
     assert shown[:2] == ["2-point Mixup", "5-point Mixup"]
     assert len(shown) == mixup.MOST_LOSSES_IN_AN_ANSWER
-    assert subjects(answer.short) == [name.lower() for name in shown[:2]]
+    assert subjects(answer.short) == 2 * [name.lower() for name in shown[:2]], "MLPs, then other networks"
+    assert re.findall("On MLPs|on MLPs|On other networks", answer.short) == ["on MLPs", "On other networks"]
+    unknown = mixup.mixup(
+        metrics.replace({"model": {"cnn": "own"}}), runs_of(metrics.replace({"model": {"cnn": "own"}}))
+    )
+    assert subjects(unknown.short) == [name.lower() for name in shown[:2]], "unsplit if a kind isn't known"
     assert subjects(answer.detail) == [name.lower() for name in shown[2:]]
     assert answer.words["detail"] == f"{answer.detail} 2 more losses are in the leaderboard."
     metrics = metrics.replace({"loss": dict.fromkeys(MIXUP, "mixup_own")})  # which has no family
     other = mixup.mixup(metrics.drop_duplicates([*GROUP, "calibrator", "seed"]), runs_of(metrics))
     assert other.question == "Does another loss avoid it?"
-    assert (len(subjects(other.short)), len(subjects(other.detail))) == (1, 3)
+    assert (len(subjects(other.short)), len(subjects(other.detail))) == (2, 3)
 
 
 # What repairs the rest ------------------------------------------------------------------------------------------------
@@ -448,14 +475,15 @@ def test_the_reach_is_a_range_of_medians_by_direction():
         "confidence above 0.9, uncalibrated unless stated, with cross-entropy; medians around training" in answer.limit
     )
     assert "evaluation" not in answer.limit
-    for each, values in zip(answer.series, found, strict=False):
+    assert len(answer.series) == 5, "random directions of MLPs have a colour of their own"
+    for each, values in zip(whole(answer), found, strict=False):
         shown = numbers(each)
         assert set(shown) == {(*pair, CE) for pair in PAIRS}
         for pair in PAIRS:
             mean, low, high = by_hand(values[pair])
             assert shown[*pair, CE] == pytest.approx((mean, max(low, 0.0), high))
-    assert (answer.series[2].values["low"] == 0).any()
-    assert [each.hollow for each in answer.series] == [False, False, True, False]
+    assert (whole(answer)[2].values["low"] == 0).any()
+    assert [each.hollow for each in whole(answer)] == [False, False, True, False]
     noisy = reach.reach(radii, runs.assign(noise=runs["dataset"].eq("digits") * 0.5)).short
     parts = [
         [values[pair].mean() for pair in PAIRS if (pair[0] == "digits") == on] for values in found[:2] for on in (1, 0)
@@ -479,8 +507,8 @@ def test_a_censored_median_is_a_lower_bound_in_words_and_an_open_mark():
     for censored, said in ((0.5, False), (0.51, True)):
         answer = reach.reach(radii.assign(censored=radii["censored"].mask(at, censored)), runs_of(radii))
         assert answer.short.endswith(" or more.") == said
-        assert [each.values["open"].sum() for each in answer.series] == [int(said), 0, 0, 0]
-        (ax,), mean = page(answer).axes, answer.series[0].values.set_index("dataset").loc["mnist5k", "mean"]
+        assert [each.values["open"].sum() for each in whole(answer)] == [int(said), 0, 0, 0]
+        (ax,), mean = page(answer).axes, whole(answer)[0].values.set_index("dataset").loc["mnist5k", "mean"]
         hollow = [float(x) for line in ax.lines if line.get_marker() == ">" for x in line.get_xdata()]
         assert hollow == ([pytest.approx(mean)] if said else [])
         assert ("larger than shown" in words(page(answer))) == said
@@ -587,7 +615,8 @@ def test_a_fit_that_failed_on_a_pair_is_left_out_of_its_share_only():
     assert f" removes {span(removed, '.0%')} of the NLL" in answer.short
     assert f" leaves {span([means[pair, 'exact'] for pair in rest], '.2f')} nats" in answer.short
     np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
-    assert " of 2 pairs" in mixup.mixup(without("exact", order[0]), runs_of(metrics)).short
+    counted = re.findall(r" wins on \d of (\d)", mixup.mixup(without("exact", order[0]), runs_of(metrics)).short)
+    assert sum(map(int, counted)) == 2
     for table, shown in ((without("exact", order[0]), 2), (without("gap", *order[:2]), 3)):
         answer = maps.maps(table, runs_of(metrics))
         assert len(answer.spans) == shown
@@ -608,11 +637,11 @@ def test_an_infinite_nll_loses_and_is_beyond_every_axis():
     raw = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "none"), np.inf))
     answer = mixup.mixup(raw, runs_of(metrics))
     before = mixup.mixup(metrics, runs_of(metrics))
-    lost = [int(re.search(r"loses on (\d)", each.short)[1]) for each in (before, answer)]
-    exact = before.series[0].values.set_index(PAIR).loc[PAIRS[2]]
+    lost = [sum(map(int, re.findall(r"loses on (\d)", each.short))) for each in (before, answer)]
+    exact = whole(before)[0].values.set_index(PAIR).loc[PAIRS[2]]
     assert lost[1] == lost[0] + (not exact["low"] > 0)
     warm = temperature.temperature(raw, runs_of(metrics))
-    assert " to 100% of the NLL and leaves" in warm.short, "all of an infinite excess"
+    assert " to 100% (median " in warm.short, "all of an infinite excess"
     mapped = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "gap"), np.inf))
     gap = maps.maps(mapped, runs_of(metrics))
     assert "∞" not in gap.short, "a pair that loses without end counts, but has no share"
@@ -671,8 +700,8 @@ def test_every_figure_draws_the_values_of_its_answer():
         (ax,) = figure.axes
         np.testing.assert_allclose(dots(ax), drawn_numbers(answer))
         text = words(figure)
-        assert " ".join(answer.short.split()) in text
-        assert answer.question in text
+        assert " ".join(answer.title.split()) in text
+        assert " ".join(answer.note.split()) in text
         assert {each.label for each in answer.series} - {""} <= {*texts(figure)}
         ends = [each.values[["low", "high"]] for each in answer.series]
         if answer.joined:
@@ -687,7 +716,8 @@ def test_every_figure_draws_the_values_of_its_answer():
     panels = [dots(ax) for ax in summary.axes]
     for answer in found:
         assert any(len(x) == len(y) and np.allclose(x, y) for x in panels for y in [drawn_numbers(answer)]), answer.key
-        assert " ".join(answer.short.split()) in words(summary)
+        assert " ".join(answer.title.split()) in words(summary)
+        assert " ".join(answer.note.split()) in words(summary)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -713,11 +743,11 @@ def test_a_sentence_has_the_numbers_that_its_dots_span(cells):
         values = series.values[series.values["loss"].isin((CE, ""))]["mean"]
         return [number(values.min(), form), number(values.max(), form)]
 
-    random, worst, after, changes = far.series
+    random, worst, after, changes = whole(far)
     assert all(end in far.short for series in (random, worst) for end in ends(series, ".0%"))
     assert all(end in far.detail for series in (after, changes) for end in ends(series, ".0%"))
     assert all(f"{end}" in warm.short for end in ends(warm.series[-1], ".2f"))
-    for series in (each for each in mix.series if each.label.endswith("Mixup")):
+    for series in (each for each in whole(mix) if each.label.endswith("Mixup")):
         said = re.findall(rf"{series.label} wins on (\d+) of (\d+)(?: pairs?)?(?: and loses on (\d+))?", mix.short)
         values = series.values
         won, lost = int((values["high"] < 0).sum()), int((values["low"] > 0).sum())
@@ -734,7 +764,7 @@ def test_answers_are_written_in_words(tmp_path):
     written = read_json(tmp_path / "answers.json", ["answers"])["answers"]
     assert [each["key"] for each in written] == ["reach", "temperature", "mixup", "maps"]
     for each, answer in zip(written, given, strict=True):
-        assert set(each) == {"key", "question", "short", "detail", "limit"}
+        assert set(each) == {"key", "question", "takeaway", "short", "detail", "limit"}
         assert all(each[name] == getattr(answer, name) for name in each)
         assert each["question"].endswith("?")
         for text in (each["short"], each["detail"], each["limit"]):

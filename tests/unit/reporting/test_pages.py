@@ -312,7 +312,7 @@ def test_the_overview_the_entrance_and_the_last_lines_give_the_same_four_answers
     assert {f"tables/demo/overview.html#{each['key']}" for each in written} <= places
     assert {each["key"] for each in written} <= {*Page(own).ids}
     lines = end_of_run.summary([str(folder / "answers.json")])
-    assert lines == ["demo:", *(f"  {each['question']} {each['short']}" for each in written)]
+    assert lines == ["demo:", *(f"  {each['question']} {each['takeaway'] or each['short']}" for each in written)]
 
 
 def test_links_below_an_answer_lead_to_figures_that_were_drawn(tables):

@@ -36,7 +36,9 @@ _TEXTS: Form = ("a tuple of strings", _is_texts)
 _WHOLE: Form = ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
 _TRUTH: Form = ("True or False", lambda value: isinstance(value, bool))
 FORMS: dict[str, Form] = {
-    **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
+    **dict.fromkeys(
+        ("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "ARCHITECTURE", "CATEGORY", "CAPTION"), _TEXT
+    ),
     **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES"), _TEXTS),
     **dict.fromkeys(("ORDER", "ROWS", "LOSSES"), _WHOLE),
     **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED", "VOTES", "REFITTED"), _TRUTH),
@@ -45,13 +47,15 @@ FORMS: dict[str, Form] = {
     "STAGE": ("a mapping, written out", lambda value: isinstance(value, dict)),
     "RANGE": ("the smallest and the largest value, either of which may be None, e.g. (0, None)", _is_range),
     "OPTIONS": ("a mapping of options to values", lambda value: isinstance(value, dict)),
-    "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE, ORDER or OPTIONS", _is_variants),
+    "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE, ORDER, OPTIONS or ARCHITECTURE", _is_variants),
 }
-SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER", "OPTIONS")
+SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER", "OPTIONS", "ARCHITECTURE")
 TOPICS = ("TITLE", "ABOUT", "SOURCE", "ORDER")  # of what is compared, e.g. losses
 DISPLAYS = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND", "LOSSES")  # of figures and tables
 # Constants that are only for readers, or about files that no result depends on.
-WORDS = frozenset({"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "RANGE", "VARIANTS", "REFITTED"})
+WORDS = frozenset(
+    {"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "RANGE", "VARIANTS", "REFITTED", "ARCHITECTURE"}
+)
 
 
 def literal(node: ast.expr | None) -> Any:

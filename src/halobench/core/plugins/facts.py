@@ -34,6 +34,7 @@ class Facts:
     unit: str = ""
     lower_is_better: bool | None = None  # of metrics; None if the file doesn't say
     range: tuple[float | None, float | None] = (None, None)  # of metrics
+    architecture: str = ""  # of models: MLP, convolutional, attention, or another word
     family: str = ""  # of losses; a claim can compare with all losses that have no family
     category: str = ""  # the report's heading for a figure or table
     caption: str = ""  # how to read it

@@ -11,6 +11,6 @@ KIND = Kind(
     "models",
     __file__,
     "build",
-    (*TOPICS, "IMAGES", "VARIANTS"),
+    (*TOPICS, "ARCHITECTURE", "IMAGES", "VARIANTS"),
     libraries=tuple(Library(name, LIBRARY_MODELS) for name in ("timm", "torchvision")),
 )

@@ -8,6 +8,7 @@ from halobench.core.errors import refuse
 from halobench.core.specs.codec import Count, Flag, checked
 
 TITLE = "CNN"
+ARCHITECTURE = "convolutional"
 ORDER = 3
 # The experiments' CNNs whose names don't describe them well enough.
 VARIANTS = {

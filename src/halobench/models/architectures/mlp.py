@@ -11,6 +11,7 @@ from torch import nn
 from halobench.core.specs.codec import Count, checked
 
 TITLE = "MLP"
+ARCHITECTURE = "MLP"
 ORDER = 2
 
 

@@ -8,6 +8,7 @@ from halobench.core.specs.codec import Count, checked
 from halobench.models.architectures.mlp import perceptron
 
 TITLE = "MLP + BN"
+ARCHITECTURE = "MLP"
 ORDER = 7
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import pandas as pd
 from halobench.core.formatting import count, number, within
 from halobench.core.plugins.facts import facts
 from halobench.reporting import labels, table_views
+from halobench.reporting.answers.takeaways import MLP
 from halobench.reporting.leaders import preferred_labels
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import NO_LOSS, Style
@@ -67,7 +68,9 @@ class Answer:
     key, question : str
         The name of the answer's figure, and the question.
     short, detail, limit : str
-        The answer in one sentence, or what is missing for an answer; further numbers; and the limits of both.
+        The answer in numbers, or what is missing for an answer; further numbers; and the limits of both.
+    takeaway : str
+        The answer in at most 15 words; "" if no rule of `takeaways` fits.
     series : tuple of Series
         The series of dots in the order of the legend; empty if there is no answer.
     axis : str
@@ -98,11 +101,22 @@ class Answer:
     joined: bool = False
     percent: bool = False
     more: str = ""
+    takeaway: str = ""
+
+    @property
+    def title(self) -> str:
+        """The take-away or, without one, the question."""
+        return self.takeaway or self.question
+
+    @property
+    def note(self) -> str:
+        """What stands below the title: the question or, if that is the title, the answer in numbers."""
+        return self.question if self.takeaway else self.short
 
     @property
     def words(self) -> dict[str, str]:
         """The answer without its figure, for files and pages."""
-        shown = {name: getattr(self, name) for name in ("key", "question", "short", "limit")}
+        shown = {name: getattr(self, name) for name in ("key", "question", "takeaway", "short", "limit")}
         return shown | {"detail": f"{self.detail} {self.more}".strip()}
 
 
@@ -181,9 +195,27 @@ def means_of(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
 # Words ----------------------------------------------------------------------------------------------------------------
 
 
-def spread(values: pd.Series, form: str = ".2f") -> str:
-    """Return the smallest and largest value in words, e.g. ``0.12 to 0.30``, or one number if they are equal."""
-    return " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
+def spread(values: pd.Series, form: str = ".2f", median: bool = False) -> str:
+    """Return the smallest and largest value in words, e.g. ``0.12 to 0.30``, or one number if they are equal.
+
+    With `median`, the median of three values or more, and their number, follow in parentheses.
+    """
+    said = " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
+    if median and len(values) > 2 and " to " in said:
+        return f"{said} (median {number(values.median(), form)}, {pairs(values)})"
+    return said
+
+
+def with_shares(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `share` to `part`: the share of `whole` that it is, in pairs whose whole is at least `LEAST_NATS`.
+
+    All of an infinite whole is 1.
+    """
+    both = part.merge(whole, on=GROUP, suffixes=("", "_whole"))
+    both = both[both["mean_whole"] >= LEAST_NATS]
+    with np.errstate(invalid="ignore"):
+        shares = (both["mean"] / both["mean_whole"]).mask(both["mean"].eq(np.inf) & both["mean_whole"].eq(np.inf), 1.0)
+    return both.assign(share=shares).dropna(subset=["share"])
 
 
 def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
@@ -191,15 +223,11 @@ def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
 
     If all parts are negative, they are added. The result is "" if no pair has a whole of at least `LEAST_NATS`.
     """
-    both = part.merge(whole, on=GROUP, suffixes=("", "_whole"))
-    both = both[both["mean_whole"] >= LEAST_NATS]
-    with np.errstate(invalid="ignore"):
-        shares = (both["mean"] / both["mean_whole"]).mask(both["mean"].eq(np.inf) & both["mean_whole"].eq(np.inf), 1.0)
-    shares = shares.dropna()
+    shares = with_shares(part, whole)["share"]
     if shares.empty:
         return ""
     if shares.min() >= -SLIGHT_SHARE:
-        return f"removes {spread(shares, '.0%')}"
+        return f"removes {spread(shares, '.0%', median=True)}"
     lost = shares if shares.max() <= SLIGHT_SHARE else shares[shares < -SLIGHT_SHARE]
     more = f"{number(-lost.max(), '.0%')} or more" if np.isinf(lost.min()) else spread(-lost, ".0%")
     added = f"adds {'infinitely much' if np.isinf(lost.max()) else more}"
@@ -273,6 +301,18 @@ class Populations(NamedTuple):
         }
         parts = {where: part for where, part in parts.items() if len(part)}
         return parts if len(parts) > 1 else {"": values}
+
+
+def if_mixed(values: pd.DataFrame, kinds: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the `kinds` of models if those of all pairs are known, and some but not all are MLPs; otherwise, none."""
+    kind = values["model"].map(kinds).fillna("")
+    return kinds if (kind != "").all() and (kind == MLP).any() and (kind != MLP).any() else {}
+
+
+def by_kind(values: pd.DataFrame, kinds: Mapping[str, str]) -> list[tuple[bool, pd.DataFrame]]:
+    """Return the pairs of other networks (False) and of MLPs (True), if any; without `kinds`, all as the former."""
+    of_mlps = values["model"].map(kinds).eq(MLP)
+    return [(mlps, values[of_mlps == mlps]) for mlps in (False, True) if (of_mlps == mlps).any()]
 
 
 def wins(values: pd.DataFrame) -> int:

@@ -27,8 +27,10 @@ from halobench.reporting.answers.answer import (
     sentences,
     uncounted,
     wins,
+    with_shares,
     without_fit,
 )
+from halobench.reporting.answers.takeaways import takeaway
 from halobench.reporting.styles import calibrator_styles
 
 QUESTION = "What can repair the rest?"
@@ -68,7 +70,9 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     said = [_gained(labels.calibrator_label(name), values, left, populations) for name, values in gaps.items()]
     if len(drawn) > 1:
         said[0] += f" {_compared(gaps, scores, runs, populations)}"
-    styles = calibrator_styles(drawn)
+    gained = counted(gaps[drawn[0]]).assign(won=lambda each: each["high"] < 0, mean=lambda each: -each["mean"])
+    gained = with_shares(gained, left)
+    leading, styles = labels.calibrator_label(drawn[0]), calibrator_styles(drawn)
     more = [labels.calibrator_label(name) for name in others if name not in drawn]
     chosen = BEST_MAP.format(shared) if shared and len(others) > 1 else ""
     return Answer(
@@ -84,8 +88,9 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         CHANGE.format("the optimal temperature"),
         0.0,
         left[GROUP].assign(loss="", low=-left["mean"], high=-left["mean"]),
-        "all of it",
+        "all that it leaves",
         more=f"Not shown: {', '.join(more)}." if more else "",
+        takeaway=takeaway("maps", populations.parts(gained) if best else {}, map=within(leading)),
     )
 
 

@@ -16,8 +16,10 @@ from halobench.reporting.answers.answer import (
     Populations,
     Series,
     base_label,
+    by_kind,
     counted,
     excess_nll,
+    if_mixed,
     judged,
     left_out,
     losses,
@@ -31,7 +33,9 @@ from halobench.reporting.answers.answer import (
     wins,
     without_fit,
 )
+from halobench.reporting.answers.takeaways import takeaway
 from halobench.reporting.styles import loss_styles
+from halobench.results.identities import architectures
 from halobench.storage.columns import KEYS, PAIRED
 
 MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
@@ -66,56 +70,79 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         ("paper", first, "the paper's temperature", ""),
         ("exact", rest, "the optimal temperature", ""),
     )
+    kinds = architectures(runs)
     said = [
-        f"against {against}, {wins_by_loss({loss: of_loss[fit, loss] for loss in compared}, raw, populations)}"
+        f"against {against}, "
+        + wins_by_loss({loss: of_loss[fit, loss] for loss in compared}, raw, populations, kinds if raw else None)
         for fit, compared, against, raw in asked
         if fit in fits and compared
+    ]
+    won = pd.concat([counted(of_loss["exact", loss]).assign(loss=loss) for loss in first])
+    won = won[(won["high"] < 0) & won["dataset"].isin(populations.known)]
+    left = means_of(others["none"].droplevel("base"), runs).merge(won[GROUP])
+    both = if_mixed(gaps["exact"], kinds)
+    series = [
+        Series("" if i else labels.loss_label(loss), styles[loss], part, mlps)
+        for loss in drawn
+        for i, (mlps, part) in enumerate(by_kind(of_loss["exact", loss], both))
     ]
     return Answer(
         "mixup",
         question,
         sentences(said[:1]),
         sentences(
-            [_left({loss: of_loss["exact", loss] for loss in first}, others["none"], runs, populations), *said[1:]]
+            [f"Where it wins, it still leaves a KL of {spread(left['mean'])} nats." if len(left) else "", *said[1:]]
         ),
         LIMIT.format(models) + left_out(of_base(scores)["exact"], gaps["exact"].drop_duplicates(PAIR)),
-        tuple(
-            Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
-            for fit in fits
-            for loss in drawn
-        ),
+        tuple(series),
         CHANGE.format(f"{models} after TS"),
         more=f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else "",
-        hollow=f"hollow: against {labels.calibrator_label('paper')}" if len(fits) > 1 else "",
+        hollow="hollow: MLPs" if both else "",
+        takeaway=_takeaway({loss: of_loss["exact", loss] for loss in first}, within(models), kinds, populations),
     )
 
 
-def wins_by_loss(gaps: Mapping[str, pd.DataFrame], raw: str, populations: Populations) -> str:
+def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, str], populations: Populations) -> str:
+    """Return the take-away about the loss that wins most often, less its defeats, in the first population."""
+    found = []
+    for loss, values in gaps.items():
+        table = counted(values).assign(loss=loss, won=lambda each: each["high"] < 0, lost=lambda each: each["low"] > 0)
+        if parts := populations.parts(table) if len(table) else {}:
+            first = next(iter(parts.values()))
+            found.append((int(first["won"].sum()) - int(first["lost"].sum()), loss, parts))
+    if not found:
+        return ""
+    _, loss, parts = max(found, key=lambda each: each[0])
+    tables = {where: part.assign(architecture=part["model"].map(kinds).fillna("")) for where, part in parts.items()}
+    return takeaway("mixup", tables, loss=within(labels.loss_label(loss)), base=base)
+
+
+def wins_by_loss(
+    gaps: Mapping[str, pd.DataFrame], raw: str, populations: Populations, kinds: Mapping[str, str] | None = None
+) -> str:
     """Say, as within a sentence, on how many pairs each loss, the first preceded by `raw`, lowers and raises the NLL.
 
-    Each of the `populations` has a sentence of its own, since effects can differ there.
+    Each of the `populations` has a sentence of its own, since effects can differ there; and so have MLPs and other
+    networks if the `kinds` of all models are known.
     """
     compared = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])
     said: list[str] = []
-    for where, part in populations.parts(compared).items():
-        clauses: list[str] = []
-        for loss in (loss for loss in gaps if part["loss"].eq(loss).any()):
-            values, label = part[part["loss"] == loss], labels.loss_label(loss)
-            label = within(label) if loss in labels.LOSSES else label
-            label, of = (label, len(values)) if said or clauses else (f"{raw}{label}", pairs(values))
-            won, lost = wins(values), losses(values)
-            wins_on = f"wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}"
-            clauses.append(f"{label} {wins_on if len(counted(values)) else uncounted(values)}")
-        said.append(f"{where and f'{where}, '}{'; '.join(clauses)}.")
+    for where, of_population in populations.parts(compared).items():
+        mixed = if_mixed(of_population, kinds or {})
+        for mlps, part in reversed(by_kind(of_population, mixed)):
+            start = "on MLPs" if mlps else "on other networks" if mixed else ""
+            start = ", ".join(filter(None, ("" if mixed and not mlps else where, start)))
+            clauses: list[str] = []
+            for loss in part["loss"].unique():
+                values = part[part["loss"] == loss]
+                label = labels.loss_label(loss)
+                label = within(label) if loss in labels.LOSSES else label
+                label, of = (label, len(values)) if said or clauses else (f"{raw}{label}", pairs(values))
+                won, lost = wins(values), losses(values)
+                wins_on = f"wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}"
+                clauses.append(f"{label} {wins_on if len(counted(values)) else uncounted(values)}")
+            said.append(f"{start and f'{start}, '}{'; '.join(clauses)}.")
     return " ".join(filter(None, [said[0], sentences(said[1:])]))
-
-
-def _left(gaps: Mapping[str, pd.DataFrame], raw: pd.Series, runs: pd.DataFrame, populations: Populations) -> str:
-    """Say which KL uncalibrated losses leave where they win; "" if they win on no pair with a known posterior."""
-    won = pd.concat([counted(values).assign(loss=loss) for loss, values in gaps.items()])
-    won = won[(won["high"] < 0) & won["dataset"].isin(populations.known)]
-    left = means_of(raw.droplevel("base"), runs).merge(won[GROUP])
-    return f"Where it wins, it still leaves a KL of {spread(left['mean'])} nats." if len(left) else ""
 
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 
@@ -13,12 +14,17 @@ from halobench.reporting.answers.answer import (
     Populations,
     Series,
     base_label,
+    by_kind,
+    counted,
+    if_mixed,
     means_of,
     pairs,
     sentences,
     spread,
     with_base,
 )
+from halobench.reporting.answers.takeaways import takeaway
+from halobench.results.identities import architectures
 from halobench.results.names import Style
 from halobench.storage.columns import KEYS
 
@@ -46,7 +52,8 @@ SHORT = {
     "adversarial": "worst direction",
     "nearest_other": "to nearest other class",
 }
-ORANGE, BLUE, INK = "#D55E00", "#1F4E9E", "#222222"
+RANDOM_STYLE, OF_MLPS = Style("#D55E00", "o"), Style("#F0A35E", "o")
+BLUE, INK = "#1F4E9E", "#222222"
 
 
 def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
@@ -59,13 +66,24 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     changes = _first(table[table["quantity"] == "decision"], WORST)
     after = f"the same after {labels.calibrator_label('exact')}"
     wanted = [
-        (f"certain, {SHORT.get(random)}", Style(ORANGE, "o"), (random, "certainty", "none")),
+        (f"certain, {SHORT.get(random)}", RANDOM_STYLE, (random, "certainty", "none")),
         (f"certain, {SHORT.get(worst)}", Style(BLUE, "s"), (worst, "certainty", "none")),
         (after, Style(BLUE, "s"), (worst, "certainty", "exact")),
         (f"decision changes, {SHORT.get(changes)}", Style(INK, "D"), (changes, "decision", "none")),
     ]
     measured = {which: _medians(table, *which, runs) for _, _, which in wanted}
-    series = [Series(label, look, measured[key], label == after) for label, look, key in wanted if len(measured[key])]
+    kinds = architectures(runs)
+    series = [
+        Series(
+            "the same for MLPs" if mlps else label,
+            OF_MLPS if mlps else look,
+            part,
+            label == after,
+        )
+        for label, look, key in wanted
+        if len(measured[key])
+        for mlps, part in by_kind(measured[key], if_mixed(measured[key], kinds) if look is RANDOM_STYLE else {})
+    ]
     if not any(len(measured[probe, "certainty", "none"]) for probe in (random, worst)):
         return Answer("reach", QUESTION, MISSING)
     at_random, at_worst = ((probe, "certainty", "none") for probe in (random, worst))
@@ -77,6 +95,15 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         detail += [f"After the optimal temperature, certainty ends {WAYS[worst]} after {ends}."]
     if alters := _ways(measured[changes, "decision", "none"], populations):
         detail += [f"The decision, which no temperature alters, changes {WAYS[changes]} after {alters}."]
+    ends_by_pair = pd.concat(
+        {
+            which: counted(values).set_index(GROUP)["mean"]
+            for which, key in (("worst", at_worst), ("random", at_random))
+            if len(values := measured[key])
+        },
+        axis=1,
+        join="inner",
+    ).reset_index()
     return Answer(
         "reach",
         QUESTION,
@@ -89,6 +116,7 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         null.assign(low=null["mean"], high=math.inf) if len(null) else Answer("", "", "").spans,
         NULL,
         percent=True,
+        takeaway=takeaway("reach", populations.parts(ends_by_pair)) if worst == WORST[0] and len(ends_by_pair) else "",
     )
 
 
@@ -109,7 +137,8 @@ def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, ru
 
 
 def _way(values: pd.DataFrame) -> str:
-    return spread(values["mean"], ".0%") + (" or more" if values["open"].any() else "")
+    more = " or more" if values["open"].any() else ""
+    return re.sub(r"( \(|$)", rf"{more}\1", spread(values["mean"], ".0%", median=not more), count=1)
 
 
 def _ways(values: pd.DataFrame, populations: Populations) -> str:

@@ -14,6 +14,7 @@ from halobench.reporting.answers.answer import (
     Populations,
     Series,
     base_label,
+    counted,
     excess_nll,
     judged,
     left_out,
@@ -23,8 +24,10 @@ from halobench.reporting.answers.answer import (
     removes,
     sentences,
     spread,
+    with_shares,
     without_fit,
 )
+from halobench.reporting.answers.takeaways import takeaway
 from halobench.reporting.styles import calibrator_style
 
 QUESTION = "What can a temperature repair?"
@@ -66,6 +69,11 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     shares = [f"{share} {where}".rstrip() for where, part in parts.items() if (share := removes(part, base["none"]))]
     early = ", and ".join(shares).replace(", and removes ", ", and ")  # the verb is said once
     noisy = populations.known & {*runs.loc[runs["noise"] > 0, "dataset"]}
+    removed = [
+        with_shares(counted(gain), base["none"]).set_index(GROUP)["share"].rename(fit) for fit, gain in gains.items()
+    ]
+    parts = populations.parts(pd.concat(removed, axis=1).dropna().reset_index())
+    known = next(iter(parts.values()))["dataset"].isin(populations.known).all()
     return Answer(
         "temperature",
         QUESTION,
@@ -75,6 +83,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
         NLL,
         joined=True,
+        takeaway=takeaway("temperature", parts, what="excess" if known else "NLL"),
     )
 
 

@@ -68,11 +68,11 @@ def height(answer: Answer) -> float:
 
 
 def answer_page(answer: Answer) -> Figure:
-    """Return an answer's figure, whose title is the answer; without an answer, it says what is missing."""
+    """Return an answer's figure, whose title is the take-away; without an answer, it says what is missing."""
     figure = blank_figure(WIDTH, height(answer) if answer.series else 0.1)
     if answer.series:
         draw_answer(figure.subplots(), answer)
-    add_head(figure, answer.short, answer.question, legend(answer), WIDTH)
+    add_head(figure, answer.title, answer.note, legend(answer), WIDTH)
     return figure
 
 
@@ -158,7 +158,7 @@ def _draw_series(ax: Axes, series: Series, y: np.ndarray, intervals: bool) -> No
 
 
 def answers_page(answers: Sequence[Answer]) -> Figure:
-    """Return a page with a panel per answer, in two columns, each below its question and answer."""
+    """Return a page with a panel per answer, in two columns, each below its take-away and question."""
     shown = [answer for answer in answers if answer.series]
     if not shown:
         return empty_page("None of the four questions is answered", "\n".join(answer.short for answer in answers))
@@ -175,18 +175,23 @@ def answers_page(answers: Sequence[Answer]) -> Figure:
 
 
 def _part_height(answer: Answer) -> float:
-    """Return the height in inches of a panel with its question, answer and legend."""
+    """Return the height in inches of a panel with its take-away, question and legend."""
     keys = legend(answer)
     across = max(1, int(WIDTH / (0.5 + 0.065 * max(len(str(key.get_label())) for key in keys))))
-    lines = wrapped(answer.short, WIDTH, 8).count("\n") + 1 + math.ceil(len(keys) / across)
+    lines = (
+        wrapped(answer.note, WIDTH, 8).count("\n")
+        + 1
+        + wrapped(answer.title, WIDTH, 11).count("\n")
+        + math.ceil(len(keys) / across)
+    )
     return height(answer) + 0.55 + 0.16 * lines
 
 
 def _draw_part(part: SubFigure, answer: Answer) -> None:
-    """Draw a panel below its question and answer, and above its legend."""
-    text = wrapped(answer.short, WIDTH, 8)
+    """Draw a panel below its take-away and question, and above its legend."""
+    text = wrapped(answer.note, WIDTH, 8)
     look: dict[str, Any] = {"x": 0.02, "ha": "left", "size": 11, "weight": "bold", "parse_math": False}
-    heading = part.suptitle(answer.question + "\n" * (text.count("\n") + 1), **look)
+    heading = part.suptitle(wrapped(answer.title, WIDTH, 11) + "\n" * (text.count("\n") + 1), **look)
     part.add_artist(Annotation(text, (0, 0), xycoords=heading, va="bottom", color=INK, parse_math=False))
     draw_answer(part.subplots(), answer)
     add_legend(part, legend(answer), WIDTH, loc="outside lower left")
