@@ -75,7 +75,7 @@ MODEL_NAMES = {"attention": "attention", "mlp": "MLP", "cnn": "CNN"}
 STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("findings", "judging", "natural", "repair", "halos", "theory", "paper", "models")),
+    *(f"docs/{name}.md" for name in ("findings", "judging", "natural", "halos", "theory", "paper", "models")),
 )
 BENCHMARKED = ("docs/calibrate.md",)  # with further numbers, of benchmarks, which are typed
 MARK = re.compile(r"<!--(?P<kind>numbers|runs|n|c)\b ?(?P<text>.*?)-->", re.DOTALL)

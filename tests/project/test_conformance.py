@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -294,6 +295,9 @@ def test_the_page_and_the_report_count_verdicts_and_escape_what_is_said():
     text = page.html({"toy": toy}, shown, best, lambda *_: "print(1)")
     for words in ("Toy &amp; co", "a &lt; b", "print(1)", "1/2"):  # of two that were tried, one is right
         assert words in text
-    assert "**1/2**" in page.table({"toy": toy}, shown)
+    table = page.table({"toy": toy}, shown)
+    assert "**1/2**" in table
+    assert "| Toy & co |" in table, "a loop of this repository has no version"
+    assert "| Toy & co 1.0 |" in page.table({"toy": dataclasses.replace(toy, requires=("toy==1.0",))}, shown)
     report = page.reports({"toy": toy}, shown, best, lambda *_: "print(1)\n")["toy"]
     assert all(words in report for words in ("print(1)", "Cool it.", names[1]))

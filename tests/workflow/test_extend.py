@@ -1,4 +1,4 @@
-"""The worked examples in docs/extend.md run as written, in one grid with a plug-in of each kind."""
+"""The examples that docs/extend.md links to run as written, in one grid with a plug-in of each kind."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ def examples(root, tmp_path_factory):
     """A folder with the examples' files and a configuration; the workflow is elsewhere."""
     folder = tmp_path_factory.mktemp("extend")
     (folder / "config.yaml").symlink_to(root / "config.yaml")
-    found = BLOCK.findall((root / "docs/extend.md").read_text())
-    for name, text in found:
+    page = (root / "docs/extend.md").read_text()
+    shutil.copytree(root / "examples/plugins", folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    for name, text in BLOCK.findall(page):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text(text)
-    assert {name for name, _ in found} >= {f"mine/{kind}.py" for kind in KINDS} | {"mine.yaml"}
+    named = {f"mine/{kind}.py" for kind in KINDS} | {"mine.yaml"}
+    assert set(re.findall(r"\]\(\.\./examples/plugins/([\w./]+)\)", page)) == named
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} >= named
     environment = {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
     made = folder, environment
     halobench(made, "run", "--cores", "2", "--configfile", "mine.yaml", "--snakefile", str(root / "Snakefile"))
@@ -47,7 +50,7 @@ def halobench(examples, *arguments):
     return done.stdout
 
 
-KINDS = ("losses", "models", "stripes", "rated", "calibrators", "metrics", "probes", "figures", "tables")
+KINDS = ("losses", "modules", "models", "stripes", "rated", "calibrators", "metrics", "probes", "figures", "tables")
 
 
 def test_each_kind_is_in_the_tables(examples):

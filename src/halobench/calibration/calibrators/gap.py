@@ -26,7 +26,7 @@ from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "gap scaling"
 ABOUT = "a temperature that depends on the gap between the two largest logits"
-SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
+SOURCE = "halobench; see [related methods](references.md#related-methods)"
 ORDER = 14
 STYLE = ("#B8860B", "X", (0, (5, 1, 1, 1)))
 

@@ -26,7 +26,7 @@ SOURCE = (
     "halobench, from parts: C. Stone, *Consistent Nonparametric Regression*, Annals of Statistics 1977; P. "
     "Geurts, D. Ernst and L. Wehenkel, *Extremely Randomized Trees*, Machine Learning 2006; weights by "
     "cross-fitting as in D. Wolpert, *Stacked Generalization*, Neural Networks 1992; see [related "
-    "methods](calibrate.md#related-methods)"
+    "methods](references.md#related-methods)"
 )
 ORDER = 19
 STYLE = ("#C2408C", (3, 1, 0), (0, (3, 1)))

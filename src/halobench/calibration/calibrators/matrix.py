@@ -53,7 +53,7 @@ def fit(
     """Fit matrix scaling with the best of the ridge's `strengths`; the fit is finite even on separable data."""
     positive = len(strengths) > 0 and all(strength > 0 for strength in strengths)
     require(positive, "strengths", strengths, "at least one strength above 0")
-    # The name only seeds the folds; the numbers in docs/repair.md were computed with these folds.
+    # The name only seeds the folds; the numbers in docs/calibrate.md were computed with these folds.
     return fit_tuned(_path, sorted(strengths, reverse=True), logits, targets, "matrix_cv")
 
 

@@ -37,7 +37,7 @@ G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Prob
 Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, but of a human. F.
 Yáñez et al., "Confidence-weighted integration of human and machine judgments for superior decision-making", Patterns
 2025: fitted weights of such a combination. A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with
-Many Classes", NeurIPS 2024: the part about the top class only. docs/calibrate.md lists related methods.
+Many Classes", NeurIPS 2024: the part about the top class only. docs/references.md lists related methods.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "partner scaling"
 ABOUT = "TS that also learns from confusions on validation data which classes are mistaken for which others"
-SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
+SOURCE = "halobench; see [related methods](references.md#related-methods)"
 ORDER = 18
 STYLE = ("#00695C", "*")
 VOTES = True

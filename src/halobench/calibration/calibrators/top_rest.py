@@ -29,7 +29,7 @@ from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "top-versus-rest scaling"
 ABOUT = "one temperature for whether the prediction is right, and another for which class is right if it isn't"
-SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
+SOURCE = "halobench; see [related methods](references.md#related-methods)"
 ORDER = 15
 VOTES = True
 STYLE = ("#5E8C31", "H", (0, (7, 1.5)))
