@@ -37,6 +37,7 @@ PUBLISHED = {
 DRAWN = {
     "decision-radii": ("studies.halos.decision_radii", True),
     "one-number": ("studies.repair.one_number", False),
+    "people": ("studies.people.draw", True),
     "votes": ("studies.votes.draw", True),
 }
 ANSWERS = "answers"  # stands for all pictures of docs/answers.py

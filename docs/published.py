@@ -316,7 +316,7 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     if name == "grid":
         return grid(*tokens)
     if "/" in name:
-        return listed([sign * value for value in of_study(name, sides, compare, words)], form)
+        return listed(sorted(sign * value for value in of_study(name, sides, compare, words)), form)
     if name.startswith("claims."):
         return claim(name.partition(".")[2], run, conditions, words, form, sign)
     if unknown := set(words) - set(REDUCE):

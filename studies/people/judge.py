@@ -2,9 +2,9 @@
 
     python -m studies.people.judge
 
-prints each test with its verdict, and writes tests.csv, too. The unit is the block: differences are
-averaged over the networks in it, so the mean of five has four degrees of freedom. Holm's procedure is over the seven
-p-values, each of the margin that is nearest to the mean.
+prints each test with its verdict, and writes tests.csv, and means.csv, the means of all scores over blocks. The unit is
+the block: differences are averaged over the networks in it, so the mean of five has four degrees of freedom. Holm's
+procedure is over the seven p-values, each of the margin that is nearest to the mean.
 """
 
 from __future__ import annotations
@@ -140,12 +140,30 @@ def _verdict(row: dict) -> str:
     return place if (row["holm"] if row["network"] == "all" else row["p"]) < 1 - LEVEL else "undecided"
 
 
+def gaps(best: pd.DataFrame) -> pd.DataFrame:
+    """Return two differences in nats by network, after TS, for CE at its best length, from `best`, means over blocks.
+
+    What networks trained on true labels have above the oracle by class, and what they would lose if they had learned
+    permuted labels, both scored by true ones.
+    """
+    rows = best[(best["arm"] == "N") & (best["loss"] == BASE) & (best["network"] != NULL)].set_index("network")
+    person, permuted = (rows[rows["labels"] == labels] for labels in ("person", "permuted"))
+    above = {"above_oracle": person["nll_TS"] - person["nll_oracle"]}
+    return pd.DataFrame(above | {"cost_of_permuting": permuted["nll_TS_other"] - person["nll_TS"]}).reset_index()
+
+
 def main() -> None:
     cells = pd.read_csv(OUT)
     counts = cells.groupby([*CELL, "half"])["length"].nunique()
     lacking = counts[counts < counts.groupby(["arm", "labels", "network", "loss"]).transform("max")]
     if len(lacking):
         sys.exit(f"{len(lacking)} cells have no full set of lengths, such as {'/'.join(map(str, lacking.index[0]))}")
+    levels = ["arm", "labels", "network", "loss"]
+    best = at_best(cells).groupby(levels).mean(numeric_only=True).drop(columns="length").reset_index()
+    means = cells.groupby([*levels, "length"]).mean(numeric_only=True).reset_index()
+    means = pd.concat([means.astype({"length": str}), best.assign(length="best")])
+    tables_io.write_csv(OUT.with_name("means.csv"), means.drop(columns="half"))
+    tables_io.write_csv(OUT.with_name("gaps.csv"), gaps(best))
     table = judged(TESTS, cells)
     tables_io.write_csv(OUT.with_name("tests.csv"), table)
     print(table.round(3).to_string(index=False))

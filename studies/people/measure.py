@@ -2,10 +2,10 @@
 
     python -m studies.people.measure [RESULTS]
 
-writes cells.csv from the cells in RESULTS/runs (by default, results). Lengths are chosen, and
-calibrators are fitted, on the two halves of a block's 1,000 validation images in turn: on `half`, T is fitted and
-scored to choose the length (`choosing`, the NLL after TS), and each calibrator is fitted on the other half. All NLLs
-are in nats and expectations over people: the three labels of arm N, or all votes of arm H.
+writes cells.csv from the cells in RESULTS/runs (by default, results), and oracle.csv from the labels alone. Lengths
+are chosen, and calibrators are fitted, on the two halves of a block's 1,000 validation images in turn: on `half`, T is
+fitted and scored to choose the length (`choosing`, the NLL after TS), and each calibrator is fitted on the other half.
+All NLLs are in nats and expectations over people: the three labels of arm N, or all votes of arm H.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from studies.people import blocks
 from studies.people.blocks import label_columns
 from studies.votes.compare import SCORES, item_scores, permuted
 
-OUT = Path(__file__).with_name("cells.csv")
+OUT, ORACLE = (Path(__file__).with_name(name) for name in ("cells.csv", "oracle.csv"))
 CLASSES = len(blocks.NAMES)
 SHIFTS = (1, 2, 4)  # pixels
 NEIGHBOURS = ("flip", *(f"shift{pixels}" for pixels in SHIFTS))
@@ -137,6 +137,23 @@ def certainty(cell: TrainedCell, columns: np.ndarray, beta: float) -> dict[str, 
     return found
 
 
+def of_oracle() -> pd.DataFrame:
+    """Return what the oracle by class would have as unwarranted certainty at a block's images, by people's agreement.
+
+    No other predictor that knows the official label alone is better, but it isn't 0 either: two people are a sample.
+    """
+    rows = []
+    for block in range(blocks.BLOCKS):
+        columns = label_columns("N", block, blocks.PERSON)
+        p = by_class("N", block)[official_labels("N", block), columns[:, 0]]
+        agreeing = (columns[:, 1:] == columns[:, :1]).sum(axis=1)
+        means = {f"unwarranted_{n}": float((p - n / 2)[agreeing == n].mean()) for n in np.unique(agreeing)}
+        shares = by_class("N", block)[official_labels("N", block)]
+        means |= {"two_agree": agreeing.mean() / 2, "two_agree_by_class": (shares**2).sum(axis=1).mean()}
+        rows.append({"block": block, "unwarranted_itself": float((p - agreeing / 2).mean())} | means)
+    return pd.DataFrame(rows)
+
+
 def moved(images: torch.Tensor, place: str, rng: np.random.Generator) -> torch.Tensor:
     """Return images (n, 3, 32, 32) mirrored, or moved by a number of pixels in one of four directions."""
     if place == "flip":
@@ -155,6 +172,7 @@ def main() -> None:
     with ProcessPoolExecutor(WORKERS) as pool:
         rows = [row for cell in pool.map(measured, folders) for row in cell]
     tables_io.write_csv(OUT, pd.DataFrame(rows))
+    tables_io.write_csv(ORACLE, of_oracle())
     print(f"{len(folders)} networks: {OUT}")
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from halobench.data import people
-from studies.people import blocks, judge, measure
+from studies.people import blocks, draw, judge, measure
 
 
 def test_blocks_are_stratified_and_keep_groups_together():
@@ -66,6 +66,15 @@ def test_permuted_labels_keep_confusions_and_lose_the_image(answers):
     assert (blocks.label_columns("N", 0, blocks.OFFICIAL) == answers[:, None]).all()
 
 
+def test_shares_by_class_dispute_every_image_alike(answers, monkeypatch):
+    """All three people agree on every image, so the oracle by class has a confidence of .4 or .6 too little."""
+    found = measure.of_oracle().iloc[0]
+    assert found["unwarranted_2"] == pytest.approx(0.6**2 + 0.4**2 - 1, abs=0.01)
+    assert found["unwarranted_itself"] == found["unwarranted_2"]
+    assert "unwarranted_0" not in found
+    assert (found["two_agree"], found["two_agree_by_class"]) == (1.0, pytest.approx(0.6**2 + 0.4**2, abs=0.01))
+
+
 def test_neighbours_are_moved_by_so_many_pixels():
     images = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).view(2, 3, 16, 16)
     for pixels in measure.SHIFTS:
@@ -100,6 +109,23 @@ def test_registered_tests_compare_what_they_say():
     np.testing.assert_allclose(table["mean"], means, atol=0.004)
     assert table["verdict"].tolist() == ["above", "above", "above", "below", "below", "below", "above"]
     assert (table["holm"] >= table["p"]).all()
+
+
+def test_gaps_are_of_ce_at_its_best_length_scored_by_true_labels():
+    rows = cells().assign(nll_TS_other=lambda each: each["nll_TS"] + 0.07)
+    found = judge.gaps(judge.at_best(rows).reset_index()).groupby("network").mean()
+    np.testing.assert_allclose(found["above_oracle"], 0.2, atol=0.004)
+    np.testing.assert_allclose(found["cost_of_permuting"], 0.07, atol=0.004)
+
+
+def test_the_figure_has_a_line_per_network_and_loss_and_a_dot_per_network_and_agreement():
+    rows = pd.read_csv(measure.OUT)
+    left, right = draw.draw(rows).axes
+    assert len(left.lines) == len(draw.NETWORKS) * 2
+    chosen = rows[(rows["arm"] == "N") & (rows["labels"] == "person") & (rows["network"] == "resnet")]
+    chosen = chosen[(chosen["loss"] == judge.BASE) & (chosen["length"] == judge.FULL)]
+    dots = [float(line.get_ydata()[0]) for line in right.lines if line.get_marker() == draw.NETWORKS["resnet"][1]]
+    np.testing.assert_allclose(dots, [chosen[f"unwarranted_{n}"].mean() for n in range(3)])
 
 
 def test_verdicts_within_two_margins_need_both_excluded():

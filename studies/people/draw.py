@@ -1,0 +1,61 @@
+"""Draw what networks that learn from people's labels reach at each length, and where TS leaves them certain.
+
+From the table of ``measure``, for the networks of the tests.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from halobench.reporting import labels
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.style import INK, styled
+from halobench.results import names
+from halobench.results.t_intervals import t_interval
+from studies.people.judge import BASE, FULL, MIXED
+from studies.people.measure import ORACLE, OUT
+
+NETWORKS = {"mlp_bn": ("MLP + BN", "o"), "resnet": ("ResNet", "s"), "convnext": ("ConvNeXt", "^")}
+AGREEING = ("no other person", "one of two", "both others")
+TITLE = "At training images, one temperature can't tell agreement from dispute"
+
+
+@styled
+def draw(table: pd.DataFrame | None = None) -> Figure:
+    """Draw two panels: NLL after TS by length of training, and certainty at training images by people's agreement.
+
+    The table is ``cells.csv`` unless another is passed. Dots are means over blocks, and bars their 95% t intervals.
+    """
+    table = pd.read_csv(OUT) if table is None else table
+    table = table[(table["arm"] == "N") & (table["labels"] == "person")]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), dpi=150, layout="constrained")
+    places = artists.dodge(len(NETWORKS), 0.5)
+    for place, (network, (_, marker)) in zip(places, NETWORKS.items(), strict=True):
+        for loss in (BASE, MIXED):
+            rows = table[(table["network"] == network) & (table["loss"] == loss)]
+            means = rows.groupby("length")["nll_TS"].mean()
+            left.plot(means.index, means, color=names.LOSSES[loss].style.color, marker=marker, ms=4.5, lw=1.1)
+        full = table[(table["network"] == network) & (table["loss"] == BASE) & (table["length"] == FULL)]
+        for agreeing in range(len(AGREEING)):
+            mean, low, high = t_interval(full.groupby("block")[f"unwarranted_{agreeing}"].mean().to_numpy())
+            right.plot([agreeing + place] * 2, [low, high], color=INK, lw=1)
+            right.plot(agreeing + place, mean, marker=marker, ms=5.5, color=names.LOSSES[BASE].style.color)
+    oracle = pd.read_csv(ORACLE).mean()
+    for agreeing in range(len(AGREEING)):
+        right.hlines(oracle[f"unwarranted_{agreeing}"], agreeing - 0.35, agreeing + 0.35, color=INK, lw=1.3, ls=":")
+    left.set(xlabel="epochs, in % of those that fit all labels", ylabel="NLL of people's labels after TS (nats)")
+    left.set_xticks([10, 25, 50, 100])
+    left.set_title("New images: stopping earlier helps")
+    right.axhline(0, color="#8a8a8a", lw=0.8)
+    right.set(xlabel="people who give the label trained on", ylabel="confidence in it minus their share")
+    right.set_xticks(np.arange(len(AGREEING)), AGREEING)
+    right.set_title("Training images, cross-entropy, all epochs")
+    keys = [artists.key(labels.loss_label(loss), names.LOSSES[loss].style.color, lw=1.5) for loss in (BASE, MIXED)]
+    keys += [artists.key(name, INK, marker=marker, ls="") for name, marker in NETWORKS.values()]
+    keys.append(artists.key("labels by class alone", INK, lw=1.3, ls=":"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=6, columnspacing=1.2)
+    figure.suptitle(TITLE, size=9.5, weight="bold")
+    return figure
