@@ -3,7 +3,8 @@
 Items with votes are split into halves, of which each is fitted to and scored, ten times; scores are averaged over
 splits and intervals are from a bootstrap over items. A "group" is the mean of networks that differ in their seed alone
 (MNLI, RoBERTa; SNLI, BERT; SNLI, RoBERTa), or one network (CIFAR-10H). Strata are by the entropy of half of each item's
-votes, and are scored on the other half. Nulls permute votes among items, for the fit and the score alike.
+votes, scored on the other half, and averaged over ten draws of halves: an item counts as often as it falls into one.
+Nulls permute votes among items, for the fit and the score alike.
 
 Seen before, on one split and so exploratory: the KL of TS fitted to other items' labels (.47 to .62 on ChaosNLI), to
 labels of such items (.24 to .29) and to votes (.22 to .27), of partner on one vote with true votes (.19 to .22) and in
@@ -81,7 +82,7 @@ from halobench.storage.files import replacing
 from studies.votes.predictions import Network, networks
 
 OUT = Path(__file__).parent
-SEED, RESAMPLES = 0, 1000
+SEED, RESAMPLES, DRAWS = 0, 1000, 10  # draws of halves of votes, for strata
 SCORES = ("nll", "kl", "excess_brier")
 UNCALIBRATED, OTHERS, UNIFORM = "uncalibrated", "TS, labels of other items", "uniform guess"
 CLASS_SHARES, TABLE = "shares of classes", "shares by predicted class"
@@ -251,12 +252,17 @@ def measure(network: Network, splits: int) -> dict[tuple[str, str], Scores]:
     if votes is None:
         labels = mass_of(network.labels, network.logits.shape[1])
         return {("networks", "all"): averaged(network, splits, ROWS_OF_LABELS, lambda rng: (labels, labels))[0]}
-    first = half_of(votes, generator(SEED, "votes", network.items, "halves"))
-    whole, held = averaged(network, splits, ROWS, lambda rng: (votes, votes, votes - first))
+    rng = generator(SEED, "votes", network.items, "halves")
+    firsts = [half_of(votes, rng) for _ in range(DRAWS)]
+    whole, *held = averaged(network, splits, ROWS, lambda rng: (votes, votes, *(votes - first for first in firsts)))
     found: dict[tuple[str, str], Scores] = {("networks", "all"): whole}
     for number, name in enumerate(STRATA):
-        items = strata(first) == number
-        found["strata", name] = {row: scores[items] for row, scores in held.items()}
+        inside = np.array([strata(first) == number for first in firsts])  # of each draw, each item
+        weights = inside[:, :, None] / inside.mean()
+        found["strata", name] = {
+            row: np.mean([weight * scores[row] for weight, scores in zip(weights, held, strict=True)], axis=0)
+            for row in whole
+        }
     k, top = votes.shape[1], network.logits.argmax(axis=1)
     nulls = {f"{row}; {TRUE}": whole[row] for row in ROWS_OF_NULLS}
     tied = generator(SEED, "votes", network.items, "ties")

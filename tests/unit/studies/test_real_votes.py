@@ -281,6 +281,18 @@ def test_from_an_empty_folder_files_are_fetched_and_checked_and_tables_written(t
         list(predictions.networks())
 
 
+def test_a_stratum_is_averaged_over_draws_of_halves_each_item_as_often_as_it_falls_into_it():
+    """Agreed items always fall into the first stratum; each of the others falls into both of the rest."""
+    logits, labels, _ = drawn(60, 3, 20, 1)
+    votes = np.where(np.arange(60)[:, None] < 30, 20 * np.eye(3, dtype=int)[labels], [9, 8, 3])
+    found = compare.measure(Network("net", "net", "items", logits, labels, votes), 1)
+    nll = compare.item_scores(logits, votes)[:, 0]
+    first, *rest = (found["strata", name][compare.UNCALIBRATED][:, 0] for name in compare.STRATA)
+    assert first.mean() == pytest.approx(nll[:30].mean())
+    assert all((each[30:] > 0).sum() > 20 for each in rest)
+    assert np.mean([each.mean() for each in rest]) == pytest.approx(nll[30:].mean(), rel=0.05)
+
+
 def test_networks_of_a_group_are_also_averaged():
     logits, labels, votes = drawn(200, 3, 20, 0)
     one = Network("net 0", "net", "items", logits, labels, votes)
