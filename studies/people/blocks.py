@@ -31,12 +31,14 @@ BLOCKS = 5
 SPLITS = {"N": (5000, 1000, 4000), "H": (6000, 1000, 3000)}  # images to train, validate and score
 NEAR = 4  # bits of 64; in more than half of such pairs, pixels correlate by .9 or more
 FLIPS = 0.172  # the share of one person's labels that differ from the official ones
-PERSON, PERMUTED, UNIFORM, OFFICIAL = "person", "permuted", "uniform", "official"
+KINDS = PERSON, PERMUTED, UNIFORM, OFFICIAL = "person", "permuted", "uniform", "official"
 Arm = Literal["N", "H"]
 
 
 def describe(*, arm: Arm = "N", block: int = 0, labels: str = PERSON, images: str = "cifar10_jpeg") -> Description:
     """Return the source's shape, sizes and parts."""
+    refuse(block not in range(BLOCKS), "block", f"{block} is none of 0 to {BLOCKS - 1}")
+    refuse(labels not in KINDS, "labels", f"{labels} is none of {', '.join(KINDS)}")
     check_obtainable(people.CIFAR10N, people.CIFAR10H, people.TEST_LABELS)
     return Description((3, 32, 32), len(NAMES), sum(SPLITS[arm]), _parts(arm), NAMES)
 
@@ -108,7 +110,6 @@ def label_columns(arm: Arm, block: int, labels: str) -> np.ndarray:
     if labels == UNIFORM:
         other = (official[:, None] + rng.integers(1, len(NAMES), size=drawn.shape)) % len(NAMES)
         return np.where(rng.random(drawn.shape) < FLIPS, other, official[:, None])
-    refuse(labels not in (PERSON, OFFICIAL), "labels", f"{labels} is none of person, permuted, uniform and official")
     return drawn if labels == PERSON else np.repeat(official[:, None], drawn.shape[1], axis=1)
 
 

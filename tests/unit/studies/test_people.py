@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from halobench.core.errors import RefusedError
 from halobench.data import people
 from studies.people import blocks, draw, judge, measure
 
@@ -64,6 +65,12 @@ def test_permuted_labels_keep_confusions_and_lose_the_image(answers):
     uniform = blocks.label_columns("N", 0, blocks.UNIFORM)
     assert (uniform != answers[:, None]).mean() == pytest.approx(blocks.FLIPS, abs=0.01)
     assert (blocks.label_columns("N", 0, blocks.OFFICIAL) == answers[:, None]).all()
+
+
+@pytest.mark.parametrize(("option", "named"), [({"block": 5}, "block: 5"), ({"labels": "worse"}, "labels: worse")])
+def test_an_unknown_block_or_kind_of_labels_is_refused_before_any_file_is_read(option, named):
+    with pytest.raises(RefusedError, match=named):
+        blocks.describe(**option)
 
 
 def test_shares_by_class_dispute_every_image_alike(answers, monkeypatch):
