@@ -14,7 +14,11 @@ from halobench.calibration.temperature.nll_curve import Curve, derivatives
 
 TITLE = "TS (paper's code)"
 ABOUT = "temperature scaling fitted by the paper's published code, which may stop short of the optimum"
-SOURCE = "the code released with arXiv 2306.00740"
+SOURCE = (
+    "the code released with arXiv 2306.00740: [2014mchidamb/temp-scaling-limitations, commit f851f05,"
+    " models/temperature_scaled_model.py, line 29](https://github.com/2014mchidamb/temp-scaling-limitations/blob/"
+    "f851f05789339102b2300cd0e1b5b220ccc95e96/models/temperature_scaled_model.py#L29)"
+)
 ORDER = 1
 STYLE = ("#E69F00", "s", (0, (4, 1.5)))
 MASKED = True
