@@ -22,7 +22,7 @@ from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, PAIRED
 
 FEWEST = 3  # families
-WIDTH = 2.3  # of a panel, in inches
+WIDTH = 3.0  # of a panel, in inches
 Effects = Mapping[str, pd.Series]  # by the heading of a column of panels: values by data set, model and seed
 
 
@@ -54,8 +54,9 @@ def draw_forest(title: str, note: str, axis: str, effects: Effects, runs: pd.Dat
         figure, axes = draw_panels(page, {key: f"{rows[key[0]]}\n{columns[key[1]]}" for key in keys}, size)
     else:
         figure, axes = draw_grid(page, rows, columns, shown, size)
-    for key, ax in axes.items():
-        _draw_rows(ax, shown[key], models)
+    for (dataset, heading), ax in axes.items():
+        _draw_rows(ax, shown[dataset, heading], models)
+        ax.set_xlim(*_limits([rows for (other, _), rows in shown.items() if other == dataset]))  # of a data set, alike
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
@@ -108,10 +109,12 @@ def _draw_rows(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
     mean, low, high = t_interval(means)
     ax.hlines(len(models), low, high, color=GREY, lw=1.5, zorder=2)
     ax.plot(mean, len(models), "D", color=GREY, ms=5, zorder=3)
-    ax.set_xlim(*_limits([*rows["low"], *rows["high"], *means, low, high, 0.0]))
 
 
-def _limits(values: Sequence[float]) -> tuple[float, float]:
-    present = [value for value in values if np.isfinite(value)]
+def _limits(shown: Iterable[pd.DataFrame]) -> tuple[float, float]:
+    ends = [
+        value for rows in shown for value in (*rows["low"], *rows["high"], *t_interval(rows["mean"].to_numpy(float)))
+    ]
+    present = [value for value in (*ends, 0.0) if np.isfinite(value)]
     pad = 0.05 * (max(present) - min(present)) or 0.01
     return min(present) - pad, max(present) + pad

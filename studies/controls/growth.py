@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import with_base
+from halobench.reporting.answers.takeaways import most
 from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import GREY, INK, styled
@@ -30,6 +31,8 @@ A data set's control has the same name with `-control` before the number of clas
 """
 SHOWS = ()  # only in experiments that name it, since it needs controls
 TITLE = "How much of the growth with the number of classes is due to planted overlap?"
+TITLE_IF_LITTLE = "If KL grows without planted overlap, planting it adds little"
+GROWS, LITTLE = 0.05, 0.25  # nats per log k; a share of the slope with overlap
 CONTROL = "-control"
 PAD = 0.02  # nats
 WITH, WITHOUT, EFFECT = "with", "without", "effect"
@@ -55,7 +58,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     )
     legend = [artists.key(ls="", **look) for look in LOOKS.values()]
     models = {model: labels.model_label(model) for model in labels.ordered(by_seed["model"], labels.MODELS)}
-    text = PageText(TITLE, note, legend, "slope of KL on log k (nats)")
+    by_part = means.pivot(index=["dataset", "model"], columns="part", values="mean")
+    growing = by_part[by_part[WITHOUT] > GROWS]
+    little = most(growing[EFFECT].abs() <= LITTLE * growing[WITH].abs())
+    text = PageText(TITLE_IF_LITTLE if little else TITLE, note, legend, "slope of KL on log k (nats)")
     figure, axes = draw_panels(text, models, (3.2, 0.6 + 0.42 * by_seed.groupby("model")["dataset"].nunique().max()))
     ends = means[["low", "high", "mean"]].to_numpy(float)
     for model, ax in axes.items():

@@ -63,7 +63,7 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
     metrics = synthetic.with_ladders(synthetic.made_theory()["metrics"])
     table = plugins.load("tables", "repair")(metrics)
     ladder, left = table.parts
-    row = ladder.cells.loc["Balls in pairs, k = 8", "Attention, cross-entropy"]
+    row = ladder.cells.loc["Balls in pairs, k = 8", "Kernel classifier, cross-entropy"]
     cell = metrics[(metrics["dataset"] == "overlap-k8") & (metrics["model"] == "attention")]
     cell = cell[cell["loss"] == "cross_entropy"]
     for (_, head), value in row.items():

@@ -17,7 +17,7 @@ from torch import nn
 from halobench.core.specs.codec import Flag, Number, checked
 from halobench.models.distances import AroundSamples, squared_distances
 
-TITLE = "Attention"
+TITLE = "Kernel classifier"
 ORDER = 6
 
 BLOCK = 1024  # number of samples whose distances to all others are held at once
