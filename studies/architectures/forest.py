@@ -111,10 +111,9 @@ def _draw_rows(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
     ax.plot(mean, len(models), "D", color=GREY, ms=5, zorder=3)
 
 
-def _limits(shown: Iterable[pd.DataFrame]) -> tuple[float, float]:
-    ends = [
-        value for rows in shown for value in (*rows["low"], *rows["high"], *t_interval(rows["mean"].to_numpy(float)))
-    ]
+def _limits(shown: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    means = [t_interval(rows["mean"].to_numpy(float)) for rows in shown]
+    ends = [value for rows in shown for name in ("low", "high") for value in rows[name]] + [*itertools.chain(*means)]
     present = [value for value in (*ends, 0.0) if np.isfinite(value)]
     pad = 0.05 * (max(present) - min(present)) or 0.01
     return min(present) - pad, max(present) + pad
