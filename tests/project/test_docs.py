@@ -177,6 +177,22 @@ def test_the_readme_lines_run_with_the_core_install(tmp_path):
     assert float(re.search(r"\bT=([\d.]+).*converged=True", done.stdout)[1]) == pytest.approx(5, abs=0.5)
 
 
+def test_a_release_has_no_relative_link_in_its_readme(tmp_path):
+    """PyPI's page shows the README elsewhere; the release's own command makes links absolute."""
+    steps = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]["release"]["steps"]
+    (command,) = (step["run"] for step in steps if step.get("run", "").startswith("sed "))
+    (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    env = os.environ | {"REPOSITORY": "https://example.org/o/halobench", "TAG": "v1"}
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, check=True)
+    text = (tmp_path / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 20
+    assert all(link.startswith("https://") for link in links)
+    assert "(https://example.org/o/halobench/raw/v1/docs/answer-temperature.png)" in text
+    assert "(https://example.org/o/halobench/blob/v1/docs/start.md)" in text
+    assert "](https://example.org/o/halobench/blob/v1/LICENSE)" in text
+
+
 def test_the_readme_is_read_within_two_screens():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 80
 
