@@ -43,8 +43,8 @@ Browse each run behind the documentation's numbers: its four answers, every cell
 on claims. These are the pages that `halobench run` writes for a grid of your own, here made from the tables in
 [results/published](../results/README.md). [This page](judging.md#how-a-claim-is-judged) explains the verdicts.
 
-| run | question | cells | finished | commit | pages |
-|---|---|---|---|---|---|
+| run | cells | finished (commit) |
+|---|---|---|
 """
 
 
@@ -55,9 +55,8 @@ def landing() -> str:
         record, top = published.records(published.PUBLISHED / run)["aggregate"], f"runs/{run}/"
         at = {page: rendering.site_address(page, run, f"{top}tables/{run}/", top) for page in rendering.SITE}
         shown = ", ".join(f"[{page}]({at[page]})" for page in ("explorer", "leaderboard", "claims", "figures"))
-        cells = len(published.table(run, "runs"))
-        origin = f"{record['finished'][:10]} | {record['commit'][:7]}"
-        rows.append(f"| [{title}]({top}index.html) | {question} | {cells} | {origin} | {shown} |")
+        origin = f"{len(published.table(run, 'runs'))} | {record['finished'][:10]} ({record['commit'][:7]})"
+        rows.append(f"| **[{title}]({top}index.html)**<br>{question}<br>{shown} | {origin} |")
     return LANDING + "\n".join(rows) + "\n"
 
 
