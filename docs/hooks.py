@@ -8,9 +8,10 @@ editors check and complete config.yaml and the package's names. The others are g
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import re
+import sys
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -402,18 +403,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_pre_build(**_: Any) -> None:
     """Stop if a number on a page isn't the one in its published table."""
-    if wrong := published_numbers().problems():
+    if wrong := script("published").problems():
         raise SystemExit("\n".join(wrong))
 
 
-def published_numbers() -> Any:
-    """Return the module docs/published.py."""
-    spec = importlib.util.spec_from_file_location("published", ROOT / "docs/published.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(name: str) -> Any:
+    """Return a script of this folder as a module; scripts share what they have read and computed."""
+    if str(ROOT / "docs") not in sys.path:
+        sys.path.append(str(ROOT / "docs"))
+    return importlib.import_module(name)
 
 
 def on_config(config: Any) -> Any:
@@ -447,17 +445,18 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages, and the files of the repository that pages link to."""
     from mkdocs.structure.files import File
 
-    generated = {"index.md": front(), "commands.md": command_line()}
+    generated = {"index.md": front(), "commands.md": command_line(), "runs.md": script("runs").landing()}
     paths = set(re.findall(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", (ROOT / "README.md").read_text()))
     for page in (ROOT / "docs").glob("*.md"):
         paths |= linked(page.read_text())
     paths |= {str(path.relative_to(ROOT)) for path in (ROOT / "studies").glob("*/README.md")}  # linked by their list
     generated |= {page_of(path): shown_file(path) for path in sorted(paths)}
-    pictures = [path.relative_to(ROOT) for path in (ROOT / "benchmarks").glob("*.png")]
+    shown = {f"files/{path.relative_to(ROOT)}": path for path in (ROOT / "benchmarks").glob("*.png")}
+    shown |= script("runs").site_files()
     for name, text in generated.items():
         files.append(File.generated(config, name, content=text))
-    for picture in pictures:
-        files.append(File.generated(config, f"files/{picture}", abs_src_path=str(ROOT / picture)))
+    for name, path in shown.items():
+        files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 

@@ -264,6 +264,24 @@ def test_values_that_are_not_finite_are_told_and_not_drawn(finished, page_of):
     assert opened.errors == []
 
 
+def test_what_isnt_published_is_left_out_of_the_page_and_of_cards(finished, page_of):
+    """Of published runs there are no fits and no bins; metrics of regions have titles."""
+    found = explorer.gather(finished.folder / "results/tables", ["tiny"])
+    data = found["experiments"]["tiny"]
+    data["reliability"] = {key: [] for key in data["reliability"]}
+    data["metrics"]["metric"]["names"] = ["gap_top", *data["metrics"]["metric"]["names"][1:]]
+    for cell in data["cells"]:
+        cell["fits"] = []
+    opened = page_of(found)
+    assert not opened.locator("#reliability").is_visible()
+    opened.locator("#cells button").first.click()
+    card = opened.locator("#card-body").inner_text()
+    assert "Top logit gap where classes overlap" in card
+    assert "gap_top" not in card
+    assert "Temperatures" not in card
+    assert opened.errors == []
+
+
 def test_experiments_have_notes_links_and_cells_of_their_own(finished, page_of):
     """Plug-ins are among the explained terms."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"], note={"other": "partial: 3 of 16 cells"})

@@ -126,9 +126,8 @@ def test_dark_is_chosen_once_for_all_pages_and_never_printed(pages, open_file):
 
 def test_headings_sort_both_ways_and_rows_unfold_into_more_columns(pages, open_file):
     page = open_file(pages / "claims.html")
-    assert page.evaluate(
-        "(() => { const b = document.querySelector('.scroll'); return b.scrollWidth <= b.clientWidth; })()"
-    )
+    box = "(({ scrollWidth: w, clientWidth: c, scrollHeight: h, clientHeight: d }) => w <= c && h <= d)"
+    assert page.evaluate(f"{box}(document.querySelector('.scroll'))"), "the table has no scroll bar of its own"
     assert not page.locator("thead th.more").first.is_visible()
     page.get_by_role("button", name="More columns").click()
     assert page.locator("thead th.more").first.is_visible()
@@ -145,6 +144,25 @@ def test_headings_sort_both_ways_and_rows_unfold_into_more_columns(pages, open_f
     other.locator("button").focus()
     page.keyboard.press("Enter")
     assert (other.get_attribute("aria-sort"), head.get_attribute("aria-sort")) == ("ascending", "none")
+
+
+def test_on_a_phone_the_leaderboard_is_five_screens_long_and_unfolds_what_is_chosen(pages, open_file):
+    page = open_file(pages / "leaderboard.html", 390)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 5 * 844
+    assert page.locator("#boards summary:visible").count() > 1
+    assert page.locator("#boards table:visible").count() == 0
+    page.get_by_label("Data set").select_option("noisy")
+    assert page.locator("#boards table:visible").count() == 1
+    assert page.evaluate("document.documentElement.scrollHeight") <= 5 * 844
+
+
+def test_the_entrance_shows_each_question_once(pages, open_file):
+    """A picture has its question: the heading above is for the keyboard and for screen readers."""
+    page = open_file(pages.parents[1] / "index.html")
+    for heading in page.locator("h3:has(+ a img)").all():
+        assert heading.bounding_box()["width"] <= 1
+        heading.locator("a").focus()
+        assert heading.bounding_box()["width"] > 1
 
 
 def test_a_filter_is_in_the_address_hides_empty_tables_and_is_reset(pages, open_file):

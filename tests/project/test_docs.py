@@ -27,6 +27,7 @@ from conftest import ROOT
 from halobench.cli import main
 from halobench.core import plugins
 from halobench.experiment.figure_choice import tables_read
+from halobench.storage.layout import PAGES
 from halobench.storage.records import seal
 from synthetic import CLAIM_ROW
 
@@ -49,8 +50,10 @@ def test_the_site_builds_strict(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
-    expected = ("index", "configuration", "commands", "glossary", "reading", "library")
+    expected = ("index", "runs", "configuration", "commands", "glossary", "reading", "library")
     assert {f"{name}.html" for name in expected} <= pages
+    published = [path.name for path in (ROOT / "results/published").iterdir()]
+    assert {f"runs/{run}/{name}.html" for run in published for name in ("index", "explorer")} <= pages
     text = "".join((tmp_path / "site" / name).read_text() for name in pages)
     loaded = set(re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?://[^\" >]+)", text))
     loaded |= set(re.findall(r"<link[^>]*rel=\"?stylesheet\"?[^>]*href=\"?(https?://[^\" >]+)", text))
@@ -235,6 +238,30 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
 def test_every_number_is_that_of_a_published_table(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     assert script("published").problems() == []
+
+
+def test_a_published_run_has_the_pages_of_a_run_from_its_tables_alone(tmp_path, monkeypatch):
+    """Each link between them leads to a file, what can't be drawn is named, and the same tables give the same bytes."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    runs = script("runs")
+    assert sorted(runs.LISTED) == sorted(path.name for path in (ROOT / "results/published").iterdir())
+    for out in ("one", "two"):
+        runs.write(tmp_path / out, "controls-passes")
+    written = {path.relative_to(tmp_path / "one"): path.read_bytes() for path in (tmp_path / "one").rglob("*.*")}
+    assert written == {
+        path.relative_to(tmp_path / "two"): path.read_bytes() for path in (tmp_path / "two").rglob("*.*")
+    }
+    pages = {path: path.read_text("utf-8") for path in (tmp_path / "one").rglob("*.html")}
+    assert {path.stem for path in pages} == {"index", "explorer", "claims", *PAGES}
+    for path, text in pages.items():
+        for link in re.findall(r'(?:href|src)="([^"#:]+)[^":]*"', text.partition("<script id")[0]):
+            assert (path.parent / link).is_file(), (path, link)
+        assert str(tmp_path) not in text
+        assert ("Left out" in text) == (path.stem == "figures")
+    (figures,) = (text for path, text in pages.items() if path.stem == "figures")
+    assert "Reliability" in figures.partition("Left out")[2].partition("</p>")[0]
+    for page in re.findall(r"\]\(runs/controls-passes/([^)#]+)", runs.landing()):
+        assert tmp_path / "one/controls-passes" / page in pages
 
 
 def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):

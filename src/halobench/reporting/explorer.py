@@ -67,20 +67,25 @@ def gather(
     for name in experiments:
         expected = f"an experiment with tables in {tables}: {one_of(available, name)}"
         require(name in available, "experiment", name, expected)
-    shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
+    shown = {name: experiment_data(read_tables(tables / name, EXPLORED)) for name in experiments}
     for name in (name for name in available if others and name not in experiments):
         try:
-            shown[name] = _experiment(read_tables(tables / name, EXPLORED))
+            shown[name] = experiment_data(read_tables(tables / name, EXPLORED))
         except SpecError as error:  # written by another version, or still being written by another run
             print(f"skipping experiment {name}: {error}", flush=True)
+    return page_data(shown, note if isinstance(note, Mapping) else dict.fromkeys(experiments, note))
+
+
+def page_data(shown: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]) -> dict[str, Any]:
+    """Add the labels and styles of names to experiments' `experiment_data`."""
     styles = loss_styles({cell["loss"] for data in shown.values() for cell in data["cells"]})
     return {
         "experiments": shown,
-        "notes": dict(note) if isinstance(note, Mapping) else dict.fromkeys(experiments, note),
+        "notes": dict(notes),
         "few": labels.FEW,
         "colors": {loss: style.color for loss, style in styles.items()},
         "calibrations": {name: style.color for name, style in CALIBRATOR_STYLES.items()},
-        "metrics": {name: labels.metric_axis(name) for name in names.METRICS},
+        "metrics": {name: name_of.axis for name, name_of in labels.METRIC_NAMES.items()},
         **{"references": labels.REFERENCES, "judged": names.LABELS, "no_loss": names.NO_LOSS},
         **{"over_seeds": names.OVER_SEEDS, "over_samples": names.OVER_SAMPLES},
         "survival": SURVIVAL[1:],
@@ -88,7 +93,8 @@ def gather(
     }
 
 
-def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def experiment_data(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return an experiment's data from its tables, of which all but metrics, runs and jobs may be empty."""
     with labels.naming(tables["runs"]):
         return _shown(tables)
 
@@ -189,8 +195,11 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     return {"order": order, "labels": {kind: {name: NAMED[kind][0](name) for name in order[kind]} for kind in order}}
 
 
-def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
-    """Return the self-contained page; `pages` is the folder that has a folder of other pages per experiment."""
+def explorer_page(data: Mapping[str, Any], pages: str = "tables", plotly: str = "") -> str:
+    """Return the page, which is self-contained unless `plotly` is the address of plotly.js for several such pages.
+
+    `pages` is the folder that has a folder of other pages per experiment.
+    """
     from plotly.offline import get_plotlyjs
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
@@ -203,7 +212,8 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
         title="halobench explorer",
         experiment=first,
         **{"top": "", "folder": f"{pages}/{quote(first)}/"},
-        plotly=rendering.raw(get_plotlyjs()),
+        plotly=rendering.raw("" if plotly else get_plotlyjs()),
+        plotly_address=plotly,
         data=packed,
         calibrations=[
             names.CALIBRATIONS.get(name, names.Name(labels.calibrator_label(name), f"the plug-in {name}"))

@@ -75,12 +75,16 @@ def registration_line(rows: Rows) -> str:
 
 def in_words(row: Mapping[Any, Any]) -> str:
     """Return a verdict in words, with its pairs unless they agree, e.g. ``mixed; of 3 pairs: for 1, not for 2``."""
-    words = VERDICTS[row["verdict"]].label
+    return "; ".join(filter(None, (VERDICTS[row["verdict"]].label, pairs_in_words(row))))
+
+
+def pairs_in_words(row: Mapping[Any, Any]) -> str:
+    """Return how many pairs are decided which way by their own intervals; "" if all agree or there is only one."""
     pairs, hold, fail = (int(float(row[key])) for key in ("pairs", "hold", "fail"))
     if row["verdict"] in UNMADE or pairs < 2 or pairs in (hold, fail):
-        return words
+        return ""
     parts = ((hold, "for"), (fail, "not for"), (pairs - hold - fail, "undecided for"))
-    return f"{words}; of {_units(row)}: {', '.join(f'{how} {number}' for number, how in parts if number)}"
+    return f"of {_units(row)}: {', '.join(f'{how} {number}' for number, how in parts if number)}"
 
 
 def adjusted_words(row: Mapping[Any, Any]) -> str:

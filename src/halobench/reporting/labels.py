@@ -54,7 +54,8 @@ def _words(kind: Mapping[str, names.Name]) -> dict[str, str]:
 
 DATASETS, MODELS, LOSSES = map(_words, (names.DATASETS, names.MODELS, names.LOSSES))
 DATASETS |= SHIPPED
-PROBES, CALIBRATORS, METRICS = map(_words, (names.PROBES, names.CALIBRATIONS, names.METRICS))
+PROBES, CALIBRATORS = map(_words, (names.PROBES, names.CALIBRATIONS))
+METRIC_NAMES = names.METRICS | names.REGIONS | names.LADDER
 VERDICTS = _words(names.VERDICTS)
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 
@@ -128,12 +129,12 @@ def probe_label(name: str) -> str:
 @functools.cache
 def metric_label(name: str) -> str:
     """Return a metric's name in words, without its unit."""
-    return METRICS.get(name) or plugin_facts.title("metrics", name)
+    return METRIC_NAMES[name].label if name in METRIC_NAMES else plugin_facts.title("metrics", name)
 
 
 def metric_axis(name: str) -> str:
     """Return a metric's name in words with its unit, if it has one."""
-    return names.METRICS[name].axis if name in names.METRICS else metric_label(name)
+    return METRIC_NAMES[name].axis if name in METRIC_NAMES else metric_label(name)
 
 
 def around(points: str) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.formatting import count, interval, number
-from halobench.results.names import CALIBRATIONS, METRICS, NO_LOSS
+from halobench.reporting import labels
+from halobench.results.names import METRICS, NO_LOSS
 from halobench.results.shared_samples import seed_corrections
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import REFERENCE
@@ -78,7 +79,7 @@ def leader(methods: Compared) -> str:
     return (
         f"{_method(first)} has the lowest {metric.label}, {level} {metric.unit};"
         f" {_method(second)} is {gap} above it"
-        f" ({count(len(lowest), 'seed')} with {', '.join(methods.models)})."
+        f" ({count(len(lowest), 'seed')} with {', '.join(map(labels.model_label, methods.models))})."
     )
 
 
@@ -89,4 +90,4 @@ def _mean(values: np.ndarray, correction: float) -> str:
 
 def _method(method: tuple[str, str]) -> str:
     loss, calibrator = method
-    return f"{loss} ({CALIBRATIONS[calibrator].label if calibrator in CALIBRATIONS else calibrator})"
+    return f"{labels.loss_label(loss)} ({labels.calibrator_label(calibrator)})"

@@ -79,6 +79,20 @@ METRICS = _named("metrics") | {
 METRIC_PARTS = {"kl_own": "kl", "kl_shared": "kl", "kl_per_log_k": "kl", "error_own": "error", "error_shared": "error"}
 REGION_METRICS = (*METRIC_PARTS, *GAPS)
 
+REGIONS = {
+    "kl_own": Name("KL where one class lies", "the KL on samples in regions of a single class", unit="nats"),
+    "kl_shared": Name("KL where classes overlap", "the KL on samples in regions that classes share", unit="nats"),
+    "kl_per_log_k": Name("KL / log k", "the KL as a share of that of a uniform guess of k classes"),
+    "error_own": Name("Error where one class lies", "the error on samples in regions of a single class"),
+    "error_shared": Name("Error where classes overlap", "the error on samples in regions that classes share"),
+    "gap_own": Name("Logit gap where one class lies", "the class's logit above the level of the others"),
+    "gap_top": Name("Top logit gap where classes overlap", "a group's largest logit above the level of other classes"),
+    "gap_partner": Name("Partners' logit gap", "the mean of a group's other logits above the level of other classes"),
+    "rho": Name("Partners' gap / top gap", "how close a group's other logits come to its largest one, at most 1"),
+    "partner_second": Name("Share with partners next", "share of samples whose group has the largest logits"),
+    "kl_two_level": Name("KL that the gaps predict", "the KL of logits that have only these gaps", unit="nats"),
+}
+
 # The parts of the NLL by what could repair them, as in `halobench.repair_ladder`. Plots stack these parts.
 REPAIRS = {
     "noise": Name(
@@ -98,6 +112,12 @@ REPAIRS = {
         "a temperature", "the gap from the best temperature to the model as it is", Style("#B79AE0", "s")
     ),
 }
+
+LADDER = {"repair_nll": Name("Repair ladder: the model as it is", "its NLL on test samples", unit="nats")}
+LADDER |= {
+    f"repair_{key}": Name(f"Repair ladder: {part.label}", part.sentence, unit="nats") for key, part in REPAIRS.items()
+}
+LADDER["repair_best_map"] = Name("Repair ladder: the best map", "the NLL of the best map of the logits", unit="nats")
 
 VERDICTS = {
     "holds": Name("holds", "the interval lies entirely on the claimed side of the margin", Style("#00785A", "✓")),

@@ -7,9 +7,10 @@ import pandas as pd
 from scipy import stats
 
 from halobench.core.formatting import number
+from halobench.reporting import labels
 from halobench.reporting.leaders import compared, leader
 
-MODELS, LOSSES, CALIBRATORS = ("a", "b"), ("mine", "focal", "cross_entropy"), ("none", "exact", "oracle")
+MODELS, LOSSES, CALIBRATORS = ("mlp", "b"), ("mine", "focal", "cross_entropy"), ("none", "exact", "oracle")
 
 
 def table() -> pd.DataFrame:
@@ -19,7 +20,7 @@ def table() -> pd.DataFrame:
     rows = pd.Series(rng.normal(1, 0.1, len(index)), index).rename_axis(["model", "loss", "calibrator", "seed"])
     rows = rows.reset_index(name="value")
     rows["value"] += 2 * (rows["loss"] == "focal") - 5 * (rows["calibrator"] == "oracle")
-    alone = rows[(rows["model"] == "a") & (rows["loss"] == "mine")].assign(model="alone", value=-9.0)
+    alone = rows[(rows["model"] == "mlp") & (rows["loss"] == "mine")].assign(model="alone", value=-9.0)
     rows = pd.concat([rows, alone]).assign(dataset="d", split="test", labels="noisy", metric="kl")
     return pd.concat([rows, rows.assign(labels="clean", value=0.0), rows.assign(split="val", value=0.0)])
 
@@ -39,11 +40,11 @@ def test_the_leader_is_compared_with_the_next_loss_by_paired_differences():
     low, high = stats.ttest_rel(best[second], best[first]).confidence_interval()
     low, high = (gap + (end - gap) * np.sqrt(1 + 4 * CORRECTION) for end in (low, high))  # Nadeau and Bengio: 4 seeds
     line = leader(compared(rows.sample(frac=1, random_state=0), RUNS)["d"])
-    assert line.startswith(f"{first} (")
+    assert line.startswith(f"{labels.loss_label(first)} ({labels.calibrator_label(best[first].name[1])})")
     assert f" has the lowest KL, {number(best[first].mean())} [" in line
-    assert f"; {second} (" in line
+    assert f"; {labels.loss_label(second)} (" in line
     assert f" is {number(gap)} [{number(low)}, {number(high)}] above it (4 seeds with " in line
-    assert sorted(line.partition(" with ")[2].rstrip(").").split(", ")) == sorted(MODELS)
+    assert sorted(line.partition(" with ")[2].rstrip(").").split(", ")) == sorted(map(labels.model_label, MODELS))
 
 
 def test_one_loss_alone_leads_nothing_and_one_seed_has_no_interval():

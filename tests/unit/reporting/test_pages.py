@@ -21,12 +21,12 @@ from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.figure_choice import QUESTIONS
-from halobench.reporting import finding, rendering
+from halobench.reporting import explorer, finding, labels, rendering
 from halobench.reporting.answers.answers import answers, write_answers
-from halobench.reporting.pages import leaderboard, overview
+from halobench.reporting.pages import files_pages, leaderboard, overview
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
-from halobench.results import job_and_fit_tables
+from halobench.results import job_and_fit_tables, names
 from halobench.results.claims import evaluate, load_claims
 from halobench.runner import end_of_run
 from halobench.storage import files, provenance, records, tables_io
@@ -231,6 +231,13 @@ def test_the_leaderboard_pools_the_models_that_all_losses_have(tables):
         assert list(shown.values()) == sorted(shown.values())
 
 
+def test_the_leaderboard_says_titles_and_never_keys(pages, tables):
+    text = shown(pages["leaderboard"])
+    keys = {key for kind in ("model", "loss", "dataset") for key in tables["runs"][kind]}
+    assert [key for key in sorted(keys) if re.search(rf"\b{re.escape(key)}\b", text)] == []
+    assert "2-point Mixup (" in text
+
+
 # The overview ---------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +289,21 @@ def test_the_claims_page_sums_up_the_verdicts_once(pages, tables):
     assert not any(finding.finding(claims) in shown(pages[name]) for name in PAGES), "it has a page of its own"
 
 
+def test_the_bold_verdict_is_holms_and_the_other_one_says_that_it_is_by_its_own_interval():
+    whole = synthetic.CLAIM_ROW | {"verdict": "does_not", "adjusted": "undecided", "pairs": 2, "hold": 1}
+    pair = whole | {"scope": "digits/mlp", "adjusted": "", "pairs": 1}
+    page = Page(claims_html(pd.DataFrame([whole, pair]), "demo"))
+    bold = [a["class"] for tag, a in page.tags if tag == "span" and "verdict" in (a.get("class") or "")]
+    assert bold == ["verdict undecided"], "a single pair's isn't corrected"
+    heads, test, folded = ([cell[1].strip() for cell in row] for _, row in page.rows)
+    assert "See" not in heads, "its links are in the first column, which stays in sight"
+    assert heads.count("Verdict") == heads.count("By its own interval") == 1
+    assert test[heads.index("Verdict")] == "undecided of 2 pairs: for 1, undecided for 1"
+    assert test[heads.index("By its own interval")] == "does not hold"
+    assert folded[heads.index("Verdict")] == "does not hold by its own interval"
+    assert test[0].startswith("A figure cells")
+
+
 # The four answers -----------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +326,8 @@ def test_the_overview_the_entrance_and_the_last_lines_give_the_same_four_answers
             pictured = each["key"] in drawn
             assert (text.count(each["short"]), spoken.count(each["short"])) == (not pictured, pictured), (name, each)
             assert text.count(each["question"]) == 1
+            if name == "entrance":  # a picture shows its question: the heading is then for screen readers
+                assert source.count('<h3 class="unseen">') == len(drawn)
             details = [each[part] for part in ("detail", "limit") if each[part]]
             assert [text.count(part) for part in details] == [int(name == "overview")] * len(details)
         assert [text.index(each["question"]) for each in written] == sorted(text.index(w["question"]) for w in written)
@@ -324,6 +348,31 @@ def test_links_below_an_answer_lead_to_figures_that_were_drawn(tables):
     assert places("radii", "calibration", "halo") == {f"figures.html#{x}" for x in ("radii", "calibration", "halo")}
 
 
+def test_the_page_of_tables_says_what_each_holds_and_links_to_the_formats_that_are_there(tables):
+    every = shown(made_pages(tables)["tables"])
+    for name in (*TABLES, *ORIGINS, "claims"):
+        assert f"{name}Each row is {files_pages.ROWS_OF_TABLES[name]}." in every
+    some = made_pages(
+        tables, data={"runs": ["parquet"], "metrics": ["parquet"]}, formats=["svg"], undrawn="No training."
+    )
+    for name, missing, there in (
+        ("tables", "history.parquet", 'href="runs.parquet"'),
+        ("leaderboard", "metrics.csv", 'href="metrics.parquet"'),
+        ("figures", ".png", "No training."),
+    ):
+        assert missing not in some[name]
+        assert there in some[name]
+
+
+def test_every_metric_has_a_title(tables):
+    """Those of regions and of the repair ladder as well, which a cell's card shows."""
+    assert {*names.REGIONS} == {*names.REGION_METRICS}
+    ladder = {f"repair_{part}" for part in ("nll", "best_map", *names.REPAIRS)}
+    page = explorer.page_data({}, {})
+    for key in (*plugins.names("metrics"), *names.REGION_METRICS, *ladder):
+        assert key not in (labels.metric_label(key), page["metrics"][key])
+
+
 # The entrance ---------------------------------------------------------------------------------------------------------
 
 
@@ -341,7 +390,7 @@ def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
     for name in names:
         own = {f"tables/{name}/{each}.html" for each in ("overview", "claims", "leaderboard", "figures", "tables")}
         assert own | {f"explorer.html#experiment={name}", f"tables/{name}/overview.html#cite"} <= links
-    pictures = [f"figures/{name}/{stem}.png" for name, stems in figures.items() for stem in stems]
+    pictures = [f"figures/{name}/{stem}.svg" for name, stems in figures.items() for stem in stems]
     assert [a["src"] for tag, a in page.tags if tag == "img"] == pictures
     text = "".join(page.text)
     assert text.count("partial") == 1

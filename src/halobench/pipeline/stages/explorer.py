@@ -17,7 +17,7 @@ STAGE = {
     "reads": {
         "aggregate": ["*.parquet"],
         "claims": ["claims.parquet", "answers.json"],
-        "figure": ["{}.png"],
+        "figure": ["{}.svg"],
     },
     "writes": ["{}.html", "index.html"],
     "code": ["reporting.explorer", "reporting.pages.index"],

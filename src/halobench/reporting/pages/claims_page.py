@@ -13,17 +13,20 @@ from halobench.reporting import finding, labels
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
 from halobench.results.names import OVER_SEEDS
 
+OWN = "by its own interval"
 CLAIMS_PAGE_COLUMNS = (
-    *(Column("Test"), Column("Calibration"), Column("Verdict"), Column("Estimate", number=True)),
+    *(Column("Test"), Column("Calibration")),
+    Column("Verdict", means="after Holm's correction for all tests of the run; of a single pair, by its own interval"),
+    Column("Estimate", number=True),
     Column("95% interval", number=True, means=f"{OVER_SEEDS}, widened if seeds share samples; sorted by its lower end"),
     Column("Pairs", number=True, means="the smallest and largest estimate of a pair of data set and model"),
     Column("Claimed", number=True, means="the value that the estimate should be below or above"),
-    Column("By its own interval", means="the verdict before Holm's correction for all tests of the run", more=True),
+    Column(OWN.capitalize(), means="the verdict before Holm's correction for all tests of the run", more=True),
     Column("p", number=True, means="of a two-sided t test of the margin", form=".2g", more=True),
     Column("p, Holm", number=True, means="adjusted for all tests of the run", form=".2g", more=True),
     Column("Seeds", number=True, form="d", more=True),
     Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d", more=True),
-    *(Column("See"), Column("Registered", means="when the claim and its margin were set", more=True)),
+    Column("Registered", means="when the claim and its margin were set", more=True),
     Column("Note", means="which pairs are not in the mean, and why", more=True),
 )
 UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
@@ -37,8 +40,10 @@ FIGURES = {
 }
 
 
-def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> str:
-    """Return the verdicts as one HTML page.
+def claims_html(
+    table: pd.DataFrame, experiment: str = "", rules: str = "", formats: Iterable[str] = ("csv", "parquet")
+) -> str:
+    """Return the verdicts as one HTML page, with links to the table in each of `formats`.
 
     A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
     in words, and colours only repeat them. Claims that couldn't be tested come last, folded.
@@ -59,11 +64,12 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
         checks=any(map(finding.is_check, rows)),
         registered=finding.registration_line(rows),
         rules=rules,
+        files=[f"claims.{suffix}" for suffix in formats],
         columns=CLAIMS_PAGE_COLUMNS,
         lines=lines,
         selects=choices(line.keys for line in lines),
         untested_columns=UNTESTED,
-        untested=[Line({}, (_test(row), labels.calibrator_label(row.fit), row.note)) for row in left],
+        untested=[Line({}, (_test(row, ()), labels.calibrator_label(row.fit), row.note)) for row in left],
     )
 
 
@@ -77,33 +83,34 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
     for pair in pairs.itertuples():
         dataset, _, model = pair.scope.partition("/")
         cells = site_address("explorer", experiment, dataset=dataset, **({"model": model} if model else {}))
-        folded.append((labels.cell_label(dataset, model), *_outcome(pair, (("cells", cells),))))
+        folded.append((Entry(labels.cell_label(dataset, model), links=(("cells", cells),)), *_outcome(pair)))
     keys = {"theme": row.theme, "fit": row.fit, "verdict": row.adjusted}
-    return Line(keys, (_test(row), *_outcome(row, see)), tuple(folded))
+    return Line(keys, (_test(row, see), *_outcome(row)), tuple(folded))
 
 
-def _test(row: Any) -> Entry:
-    """Return a test's label with its statement below."""
-    return Entry(labels.test_label(row._asdict()), row.claim, below=row.statement)
+def _test(row: Any, see: tuple[tuple[str, str], ...]) -> Entry:
+    """Return a test's label with links to what it is about, and its statement below."""
+    return Entry(labels.test_label(row._asdict()), row.claim, below=row.statement, links=see)
 
 
-def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
+def _outcome(row: Any) -> tuple[Any, ...]:
     """Return the entries of a row after its name; verdicts are sorted from claims that hold to untested ones.
 
     The verdict on a test is the one after Holm's correction. A single pair has none, only its own interval's.
     """
     verdict = row.adjusted or row.verdict
-    own = Entry(labels.VERDICTS[row.verdict], _rank(row.verdict)) if row.scope == "all" else Entry("–")
+    own = Entry(labels.VERDICTS[row.verdict], _rank(row.verdict)) if row.adjusted else Entry("–")
+    style, below = (f"verdict {verdict}", finding.pairs_in_words(row._asdict())) if row.adjusted else ("", OWN)
     mixed = row.verdict == "mixed"  # a mean over pairs that are decided both ways stands for none of them
     return (
         labels.calibrator_label(row.fit),
-        Entry(finding.adjusted_words(row._asdict()), _rank(verdict), f"verdict {verdict}" if row.adjusted else ""),
+        Entry(labels.VERDICTS[verdict], _rank(verdict), style, below),
         Entry("–") if mixed else row.estimate,
         Entry("–") if mixed else _interval(row.low, row.high),
         Entry(f"{number(row.least)} to {number(row.most)}", row.least) if row.pairs > 1 else Entry("–"),
         Entry(claimed(row._asdict()), row.margin),
         own,
-        *(row.p, row.holm, row.n, row.excluded, Entry("", links=see)),
+        *(row.p, row.holm, row.n, row.excluded),
         *(Entry(text, text, "small") for text in (row.registered if row.scope == "all" else "", row.note)),
     )
 

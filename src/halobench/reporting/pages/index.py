@@ -22,7 +22,7 @@ def write_index(
     shown = []
     for name in experiments:
         drawn = tables.parent / "figures" / name
-        pictures = {stem: _relative(drawn / f"{stem}.png", path) for stem in figures.get(name, ())}
+        pictures = {stem: _relative(drawn / f"{stem}.svg", path) for stem in figures.get(name, ())}
         answered = tables / name / "answers.json"
         answers = read_json(answered, ["answers"])["answers"] if answered.exists() else []
         asked = questions(answers, pictures)

@@ -8,6 +8,7 @@ aren't corrected for multiple comparisons.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,16 @@ def _board(experiment: str, dataset: str, methods: Compared) -> dict[str, Any]:
     }
 
 
-def leaderboard_page(experiment: str, metrics: pd.DataFrame, runs: pd.DataFrame, note: str = "") -> str:
-    """Return the page of the leaderboards."""
+def leaderboard_page(
+    experiment: str,
+    metrics: pd.DataFrame,
+    runs: pd.DataFrame,
+    note: str = "",
+    formats: Iterable[str] = ("csv", "parquet"),
+) -> str:
+    """Return the page of the leaderboards, with links to the table of metrics in each of `formats`."""
     tables = boards(metrics, runs, experiment)
     selects = choices(line.keys for table in tables for line in table["lines"])
     title = f"Leaderboard of {experiment}"
-    return render("leaderboard.html", title=title, note=note, experiment=experiment, selects=selects, boards=tables)
+    shown = {"selects": selects, "boards": tables, "files": [f"metrics.{suffix}" for suffix in formats]}
+    return render("leaderboard.html", title=title, note=note, experiment=experiment, **shown)

@@ -43,8 +43,13 @@ def pages(
     spec: Mapping[str, Any],
     captions: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return an experiment's `PAGES` by name, from its tables and its answers in words."""
+    """Return an experiment's `PAGES` by name, from its tables and its answers in words.
+
+    The spec is the stage's; it may also have ``data`` and ``formats``, the formats of tables and of figures if they
+    aren't all there, and ``undrawn``, a sentence on figures that are left out.
+    """
     experiment, note, figures = spec["experiment"], spec["note"], spec["figures"]
+    data, formats = spec.get("data", files_pages.DATA), spec.get("formats", files_pages.FORMATS)
     runs, jobs = tables["runs"], tables["jobs"]
     pictures = {name: f"../../figures/{experiment}/{name}" for name in figures}
     asked = [each | {"details": details(str(each["key"]), figures)} for each in questions(answers, pictures)]
@@ -57,14 +62,16 @@ def pages(
         selects=choices(line.keys for line in grid),
         columns=OVERVIEW_COLUMNS,
         lines={"grid": grid, "costs": _costs(costs)},
-        configuration=_configuration(spec["config"]),
-        sources=_sources(spec["config"]),
+        configuration=spec["config"] and _configuration(spec["config"]),
+        sources=spec["config"] and _sources(spec["config"]),
     )
     return {
         "overview": overview,
-        "leaderboard": leaderboard_page(experiment, tables["metrics"], runs, note),
-        "figures": files_pages.figures_page(experiment, figures, captions or {}, note),
-        "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note),
+        "leaderboard": leaderboard_page(experiment, tables["metrics"], runs, note, data["metrics"]),
+        "figures": files_pages.figures_page(
+            experiment, figures, captions or {}, note, formats, spec.get("undrawn", "")
+        ),
+        "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note, data),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def resolution(page: Bbox) -> float:
     return min(DPI, (MOST_PIXELS / (page.width * page.height)) ** 0.5, LONGEST / max(page.width, page.height))
 
 
-def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
-    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all, without cutting anything off.
+def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("pdf", "svg", "png")) -> tuple[Path, ...]:
+    """Write `stem` in each format, in its order, each file completely or not at all, without cutting anything off.
 
     Returns
     -------
@@ -55,12 +56,12 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
         settle(figure)
         page = figure.get_tightbbox().padded(MARGIN)
         options["png"]["dpi"] = resolution(page)
-        for suffix, chosen in options.items():
+        for suffix in formats:
             with files.replacing(Path(f"{stem}.{suffix}")) as temporary:
-                figure.savefig(temporary, format=suffix, bbox_inches=page, **chosen)
+                figure.savefig(temporary, format=suffix, bbox_inches=page, **options[suffix])
                 if suffix == "svg":
                     number_clips(temporary)
-    return tuple(Path(f"{stem}.{suffix}") for suffix in options)
+    return tuple(Path(f"{stem}.{suffix}") for suffix in formats)
 
 
 def settle(figure: Figure) -> None:

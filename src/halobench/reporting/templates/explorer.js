@@ -1,5 +1,6 @@
 const ALL = "all";
 const POINTS = { train: "training points", evaluation: "evaluation points", heldout: "held-out points" };
+const SPLITS = { train: "training points", val: "validation points", test: "test points" };
 const byId = (id) => document.getElementById(id);
 const choices = byId("choices");
 const walk = byId("walk");
@@ -416,7 +417,7 @@ const scrolling = (name, content) => element("div", [content], { class: "scroll"
 
 /** A cell's temperatures. */
 function fitTable(fits) {
-  const lines = fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate]);
+  const lines = fits.map((fit) => [word("calibrator", fit.calibrator), `${SPLITS[fit.split] || fit.split}, ${judged(fit.labels)}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate]);
   return table(["Calibration", "fitted to", "T", "NLL there", "gradient", "optimum?"], lines);
 }
 
@@ -425,7 +426,8 @@ function openCard(index) {
   const { metrics, radii, cells } = experiment();
   const cell = cells[index];
   const ofCell = (columns) => unfolded(columns, (i) => columns.cell[i] === index);
-  const parts = [...metricTables(ofCell(metrics)), ...radiusTables(ofCell(radii)), element("h3", "Temperatures"), scrolling("Temperatures", fitTable(cell.fits))];
+  const parts = [...metricTables(ofCell(metrics)), ...radiusTables(ofCell(radii))];
+  if (cell.fits.length) parts.push(element("h3", "Temperatures"), scrolling("Temperatures", fitTable(cell.fits)));
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
   parts.push(element("h3", "Provenance"), pairs(cell.facts), element("h3", "Spec"), pairs(cell.spec));
   parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
@@ -457,6 +459,7 @@ function draw() {
   drawCurves();
   panel.hidden = walk.hidden;
   drawReliability();
+  byId("reliability").closest("section").hidden = !rows.reliability.length; // published tables have no bins
   drawCells();
   note();
 }

@@ -30,6 +30,7 @@ function filter(form) {
   const chosen = [...form.querySelectorAll("select")].filter((select) => select.value);
   const groups = [...root.querySelectorAll(".group")];
   groups.forEach((group) => { group.hidden = false; });
+  if (chosen.length) root.querySelectorAll("details").forEach((one) => { one.open = true; });
   for (const item of root.querySelectorAll(".item")) {
     item.hidden = chosen.some(({ name, value }) => name in item.dataset && item.dataset[name] !== value);
   }
@@ -92,4 +93,5 @@ for (const form of forms) {
   }
 }
 addEventListener("hashchange", restore);
+if (matchMedia("(max-width: 640px)").matches) document.querySelectorAll("details.group").forEach((one) => { one.open = false; });
 restore();
