@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from conftest import SOAK
 from halobench.results.status import NOTHING
 
+ROOT = Path(__file__).parents[2]
 OTHER = ("--config", 'train={"lr": 0.5}')  # as somebody with another configuration might ask
 CELL = "noisy/mlp/mixup2/seed0"
 QUESTIONS = {
@@ -46,3 +50,16 @@ def test_what_would_run_is_told_where_snakemake_can_write_nothing(finished_one, 
     assert (done.returncode, done.stdout) == (0, f"{NOTHING}\n")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Snakemake can't list the jobs by rule: ")
+
+
+def test_snakemake_without_halobench_says_how_to_install_it(tmp_path):
+    """As on a page that lints workflows without their programs."""
+    missing = tmp_path / "halobench/__init__.py"
+    missing.parent.mkdir()
+    missing.write_text("raise ModuleNotFoundError(\"No module named 'halobench'\")\n")
+    command = [sys.executable, "-m", "snakemake", "--lint", "--snakefile", str(ROOT / "workflow/Snakefile")]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "No module named 'halobench'; install halobench next to Snakemake: pip install" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr

@@ -1,11 +1,17 @@
 import os
 from pathlib import Path
 
-from halobench.experiment.figure_choice import caption, display_facts
-from halobench.runner.end_of_run import CLAIMS
-from halobench.runner.rule_inputs import prepare
-from halobench.runner.run_plan import FROZEN
-from halobench.storage.layout import STAGES, TARGETS
+from snakemake.exceptions import WorkflowError
+
+try:
+    from halobench.experiment.figure_choice import caption, display_facts
+    from halobench.runner.end_of_run import CLAIMS
+    from halobench.runner.rule_inputs import prepare
+    from halobench.runner.run_plan import FROZEN
+    from halobench.storage.layout import STAGES, TARGETS
+except ModuleNotFoundError as error:
+    message = f"{error}; install halobench next to Snakemake: pip install 'halobench[workflow] @ git+URL' (this repository's)"
+    raise WorkflowError(message) from None
 
 # `halobench run` passes the whole configuration as one file, so that jobs use that of the start of their run.
 if not config.get(FROZEN):
