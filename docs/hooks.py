@@ -296,8 +296,15 @@ def reading() -> str:
     """Return the page on how to read each figure and table, from their captions."""
     from halobench.core import plugins
     from halobench.core.plugins import facts as plugin_facts
+    from halobench.reporting.answers.takeaways import FEW, LEAST_PAIRS, MOST, RULES
 
-    parts = [READING]
+    parts = [READING, "## Take-aways", TAKEAWAYS.format(least=LEAST_PAIRS, most=MOST, few=FEW)]
+    rules = [
+        f"| {question} | {re.sub('[{}]', '', rule.says)} | {rule.when} |"
+        for question, each in RULES.items()
+        for rule in each
+    ]
+    parts.append("\n".join(["| answer | sentence | if |", "|---|---|---|", *rules]))
     figures = {name: plugin_facts.facts("figures", name) for name in plugins.names("figures")}
     for category in sorted({said.category for said in figures.values()}):
         parts.append(f"## {category.partition(' ')[2]}")
@@ -317,6 +324,11 @@ def reading() -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
+TAKEAWAYS = """\
+A take-away opens an answer and titles its figure: the first of these sentences whose condition is met. It is about pairs
+of data set and model with several seeds, of the first population (with uncertain labels, then other real data, then
+synthetic classes), which it names if there are others. *Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less.
+With less than {least} pairs, or if no condition is met, there is no take-away."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

@@ -12,9 +12,9 @@ from halobench.reporting.plotting.style import styled
 SHORT = "Does Mixup avoid it?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Test NLL (in nats) of each other loss, uncalibrated, minus that of cross-entropy after TS, per pair of data set and
-model, with 95% t intervals over seeds. To the left of 0, the other loss has the lower NLL. For filled marks,
-cross-entropy has the optimal temperature; for hollow marks, it has the temperature that the paper's code fits.
+Test NLL (in nats) of each other loss, uncalibrated, minus that of cross-entropy at the optimal temperature, per pair of
+data set and model, with 95% t intervals over seeds. To the left of 0, the other loss has the lower NLL. Hollow marks
+are of MLPs, if there are other networks and the kinds of all are known.
 """
 LOSSES = 2
 
