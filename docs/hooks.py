@@ -325,10 +325,10 @@ def reading() -> str:
 
 
 TAKEAWAYS = """\
-A take-away opens an answer and titles its figure: the first of these sentences whose condition is met. It is about pairs
-of data set and model with several seeds, of the first population (with uncertain labels, then other real data, then
-synthetic classes), which it names if there are others. *Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less.
-With less than {least} pairs, or if no condition is met, there is no take-away."""
+A take-away opens an answer and titles its figure: the first of these sentences whose condition is met. It is about
+pairs of data set and model with several seeds, of the first population (with uncertain labels, then other real data,
+then synthetic classes), which it names if there are others. *Most* pairs are {most:.0%} or more, and *few* {few:.0%} or
+less. With less than {least} pairs, or if no condition is met, there is no take-away."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

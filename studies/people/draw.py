@@ -20,7 +20,7 @@ from studies.people.measure import ORACLE, OUT
 
 NETWORKS = {"mlp_bn": ("MLP + BN", "o"), "resnet": ("ResNet", "s"), "convnext": ("ConvNeXt", "^")}
 AGREEING = ("no other person", "one of two", "both others")
-TITLE = "At training images, one temperature can't tell agreement from dispute"
+TITLE = "At training images, one temperature can't separate agreement from dispute"
 
 
 @styled
