@@ -337,7 +337,10 @@ def test_the_summary_names_what_was_found_and_written(folder):
     said = ["tiny:", "  Why? Because.", "  How? Somehow."]
     figures = ["Figures: results/figures/other", "Figures: results/figures/tiny"]
     assert end_of_run.summary(outputs) == figures, "no answers were written"
-    listed = [{"question": "Why?", "short": "Because."}, {"question": "How?", "short": "Somehow."}]
+    listed = [
+        {"question": "Why?", "takeaway": "Because.", "short": "In 2% to 3%."},
+        {"question": "How?", "takeaway": "", "short": "Somehow."},
+    ]
     files.write_json(answers, {"answers": listed, "claims": []})
     assert end_of_run.summary(outputs) == [*said, *figures]
     own = [{"statement": "A is less than B", "found": "holds (−0.120 [−0.150, −0.090])"}]
