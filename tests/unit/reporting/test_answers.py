@@ -285,6 +285,19 @@ def test_a_pair_counts_if_its_widened_interval_excludes_zero():
     assert (alone.short, alone.detail, alone.hollow, len(alone.series)) == (start.format(1, 2), "", "", 1)
 
 
+def test_the_take_away_is_about_the_loss_that_wins_most_where_the_first_population_is():
+    """Another form of Mixup that wins elsewhere doesn't count."""
+    noisy = pd.concat([differences([-1.0, -1.0, 1.0, 1.0]), differences([1.0] * 4, "mixup5")])
+    synthetic_ = differences([-1.0] * 4, "mixup3").replace({"dataset": {f"d{i}": f"s{i}" for i in range(4)}})
+    metrics = pd.concat([noisy, synthetic_]).drop_duplicates([*GROUP, "calibrator", "seed"])
+    runs = runs_of(metrics, 0.0)
+    made_up = runs["dataset"].str.startswith("s")
+    runs = runs.assign(noise=0.5 * ~made_up, distribution=np.where(made_up, "overlap", ""))
+    runs["loss_family"] = runs["loss_family"].mask(runs["loss"] == "mixup3", FAMILY)
+    said = "With label noise, uncalibrated 2-point Mixup beats calibrated cross-entropy on some pairs, loses on others."
+    assert mixup.mixup(metrics, runs).takeaway == said
+
+
 def test_pairs_with_uncertain_labels_are_counted_apart_and_pairs_of_one_seed_not_at_all():
     metrics = differences([-1.0, -1.0, -1.0, 1.0, 1.0, 1.0])
     noisy = metrics[metrics["dataset"].isin(("d0", "d1", "d3"))]

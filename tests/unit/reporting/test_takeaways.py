@@ -73,6 +73,7 @@ def test_temperature(exact, paper, expected):
             "beats calibrated cross-entropy on most networks, not",
         ),
         ([wins(1, 1, 2, "MLP"), wins(3, 1, 0, "convolutional")], ""),  # loses on one, and wins on half of all
+        ([wins(0, 0, 2, "MLP"), wins(1, 0, 0, "convolutional")], ""),  # a single one that isn't an MLP
         ([wins(2, 0, 2, "MLP"), wins(3, 0, 1, "attention")], ""),  # wins on half of the MLPs, and on 5 of 8
         ([wins(1, 1, 2, "MLP"), wins(3, 0, 1, "")], ""),  # 4 of 8, of unknown kinds
         ([wins(3, 0, 1)], "uncalibrated 5-point mixup beats calibrated cross-entropy on most pairs"),

@@ -104,17 +104,17 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, str], populations: Populations) -> str:
     """Return the take-away about the loss that wins most often, less its defeats, in the first population."""
-    found = []
-    for loss, values in gaps.items():
-        table = counted(values).assign(loss=loss, won=lambda each: each["high"] < 0, lost=lambda each: each["low"] > 0)
-        if parts := populations.parts(table) if len(table) else {}:
-            first = next(iter(parts.values()))
-            found.append((int(first["won"].sum()) - int(first["lost"].sum()), loss, parts))
-    if not found:
+    table = pd.concat([counted(values).assign(loss=loss) for loss, values in gaps.items()])
+    table = table.assign(won=table["high"] < 0, lost=table["low"] > 0)
+    table = table.assign(architecture=table["model"].map(kinds).fillna(""))
+    if table.empty:
         return ""
-    _, loss, parts = max(found, key=lambda each: each[0])
-    tables = {where: part.assign(architecture=part["model"].map(kinds).fillna("")) for where, part in parts.items()}
-    return takeaway("mixup", tables, loss=within(labels.loss_label(loss)), base=base)
+    parts = populations.parts(table)
+    first = next(iter(parts.values()))
+    net = first["won"].astype(int) - first["lost"]
+    loss = str(net.groupby(first["loss"], sort=False).sum().idxmax())
+    of_loss = {where: part[part["loss"] == loss] for where, part in parts.items()}
+    return takeaway("mixup", of_loss, loss=within(labels.loss_label(loss)), base=base)
 
 
 def wins_by_loss(

@@ -38,7 +38,7 @@ def few(pairs: pd.Series) -> bool:
 def except_mlps(table: pd.DataFrame) -> bool:
     """Return whether a loss wins on most pairs whose model isn't an MLP, losing on none, and on few pairs of MLPs."""
     mlps, others = (table[(table["architecture"] == MLP) == which] for which in (True, False))
-    known = len(mlps) > 0 and len(others) > 0 and table["architecture"].ne("").all()
+    known = min(len(mlps), len(others)) >= LEAST_PAIRS and table["architecture"].ne("").all()
     return bool(known and few(mlps["won"]) and most(others["won"]) and not others["lost"].any())
 
 
