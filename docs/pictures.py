@@ -21,7 +21,6 @@ DOCS = Path(__file__).parent
 # The pictures of figures of published runs: the run and the figure.
 PUBLISHED = {
     "families-mixup": ("architectures", "studies.architectures.mixup_families:draw"),
-    "families-reach": ("architectures", "studies.architectures.reach_families:draw"),
     "families-repair": ("architectures", "studies.architectures.repair_families:draw"),
     "families-fit": ("architectures-fit", "studies.architectures.same_fit:draw"),
     "fashion": ("fashion", "neighbourhood"),

@@ -9,8 +9,10 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, ``found``, the run's own sentence, or
-``STUDY/FILE.COLUMN``, a column of the table studies/STUDY/FILE.csv, one row or a word of several. Conditions are
+``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, ``found``, the run's own sentence,
+``STUDY/FILE.COLUMN``, a column of the table studies/STUDY/FILE.csv, one row or a word of several, or one of the four
+answers: ``answers``, all in brief, ``lead QUESTION``, a take-away, or a number over the pairs of several runs
+(`QUERIES` of docs/answers.py). Conditions are
 ``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over
@@ -71,7 +73,7 @@ COMPARED_WITH = {"architectures-fit": "architectures"}
 RECORDS = ("aggregate",)
 CLAIMS = ROOT / "workflow/claims.yaml"
 GRIDS = ROOT / "docs/findings.yaml"
-MODEL_NAMES = {"attention": "attention", "mlp": "MLP", "cnn": "CNN"}
+MODEL_NAMES = {"attention": "kernel classifier", "mlp": "MLP", "cnn": "CNN"}
 STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
 PAGES = (
     "README.md",
@@ -311,8 +313,12 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     if name == "found":
         rows: Any = table(run, "claims").to_dict("records")
         return f"\n\n{wrapped(finding.finding(rows))}\n\n"
-    if name in ("answers", "answer"):
-        return answered(*tokens)
+    if name == "answers":
+        return answered()
+    if name in ("lead", "removed", "won", "reached"):
+        from answers import QUERIES
+
+        return QUERIES[name](*tokens)
     if name == "grid":
         return grid(*tokens)
     if "/" in name:
@@ -360,19 +366,12 @@ def of_study(name: str, sides: list[dict[str, str]], compare: str, words: list[s
     return [float(values.item())]
 
 
-def answered(key: str = "") -> str:
-    """Return the block of one question's answer or, without a key, a list of all four."""
-    from answers import RUNS, answer, brief, further, lead
+def answered() -> str:
+    """Return the list of all four answers."""
+    from answers import RUNS, answer, brief, lead
 
-    if not key:
-        items = []
-        for each in RUNS:
-            items.append(f"- **{answer(each).question}** *{lead(each)}* {brief(each)}")
-        return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
-    said = answer(key)
-    parts = [f"**{lead(key)}**", " ".join(filter(None, (said.short, said.detail, further(key), said.more)))]
-    parts.append(f"*Limits:* {said.limit}")
-    return "\n\n" + "\n\n".join(wrapped(part.strip()) for part in parts) + "\n\n"
+    items = [f"- **{answer(key).question}** *{lead(key)}* {brief(key)}" for key in RUNS]
+    return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
 
 
 def grid(name: str) -> str:
@@ -388,6 +387,9 @@ def grid(name: str) -> str:
             elif column == "models":
                 models = re.search(r"model=(\S+)", query)
                 texts.append(" and ".join(MODEL_NAMES[model] for model in models[1].split(",")) if models else "")
+            elif column.startswith("claim "):  # of a row with one, as the table's `claims` say
+                name = spec["claims"].get(label)
+                texts.append(cell(f"claims.{name} {column.removeprefix('claim ')}", defaults, None) if name else "")
             else:
                 texts.append(cell(f"{query} {column}", defaults, spec.get("missing")))
         rows.append(texts)
@@ -440,7 +442,7 @@ def written(text: str, typed: bool = True) -> tuple[str, list[tuple[int, str]]]:
         if match["kind"] == "numbers":
             defaults = dict(token.split("=", 1) for token in match["text"].split())
         end = text.find(END, match.end())
-        block = re.match(r"found|answers?\b|grid|by ", match["text"]) or match["kind"] in ("numbers", "runs")
+        block = re.match(r"found|answers\b|grid|by ", match["text"]) or match["kind"] in ("numbers", "runs")
         if not block and not text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip():
             problems.append((line, "a line that begins with a marker ends the paragraph: put a word before it"))
         if match["kind"] in ("n", "runs"):

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -310,12 +311,12 @@ def test_joined_tables_keep_all_rows_of_the_first_run_that_measured_something(mo
 
 
 def test_a_changed_digit_of_an_answer_or_a_generated_table_is_found(monkeypatch):
-    """In the pages as they are: the list of all answers, an answer with its limits, and a table of several runs."""
+    """In the pages as they are: the list of all answers, and tables with verdicts and of several runs."""
     published = script("published")
     monkeypatch.syspath_prepend(ROOT / "docs")
     for page, query in (
         ("README.md", "answers"),
-        ("docs/findings.md", "answer maps"),
+        ("docs/findings.md", "grid families"),
         ("docs/findings.md", "grid radii"),
     ):
         (block,) = re.findall(rf"<!--n {query}-->.*?<!--/-->", (ROOT / page).read_text(), re.S)
@@ -327,6 +328,40 @@ def test_a_changed_digit_of_an_answer_or_a_generated_table_is_found(monkeypatch)
             made, wrong = published.written(other, typed=False)
             assert made == block, "written anew"
             assert [message.startswith(f"{query}: the page says ") for _, message in wrong] == [True], (query, at)
+
+
+def test_sentences_and_numbers_of_the_answers_follow_them(monkeypatch):
+    """Take-aways and counts over the pairs of several runs, compared with the answers in words."""
+    published = script("published")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    answers = importlib.import_module("answers")
+
+    def said(query: str) -> str:
+        return published.filled(query, {}, ", ")
+
+    reach, temperature, mixup = (answers.answer(key) for key in ("reach", "temperature", "mixup"))
+    assert f"removes {said('removed exact')} of the KL from the known posterior" in temperature.short
+    assert f"and leaves {said('removed exact left')}. Without label noise, it removes" in temperature.short
+    assert f"it removes {said('removed exact clean')} of the NLL" in temperature.short
+    assert f"removes {said('removed paper')} with label noise" in temperature.detail
+    assert f"partner scaling removes {said('removed partner')} with label noise" in answers.brief("maps")
+    assert f"certainty ends after {said('reached worst')} of the distance" in reach.short
+    assert f"after {said('reached decision')} with label noise" in reach.detail
+    wins, defeats = (said(f"won mixup5 exact other{lost}") for lost in ("", " lost"))
+    assert f"5-point Mixup wins on {wins} and loses on {defeats.split()[0]}. Without" in mixup.short
+    assert f"with label noise, 2-point Mixup wins on {said('won mixup2 paper')} pairs" in mixup.detail
+    two, five = (said(f"won {loss} exact").split()[0] for loss in ("mixup2", "mixup5"))
+    assert said("won mixup2,mixup5 exact") == f"{two} and {five} of {said('won mixup2 exact').split()[2]}"
+    assert said("won mixup2,mixup5 same_fit lost") + " families" in answers.brief("mixup")
+
+    page = f"**<!--n lead temperature-->{temperature.takeaway}<!--/-->** It is a sentence.\n"
+    assert published.written(page) == (page, [])
+    made, wrong = published.written(page.replace("most", "little"))
+    assert (made, [line for line, _ in wrong]) == (page, [1])
+    monkeypatch.setattr(answers, "answer", lambda key, run: replace(temperature, takeaway="It helps."))
+    made, wrong = published.written(page)
+    assert "**<!--n lead temperature-->It helps.<!--/-->** It" in made
+    assert [line for line, _ in wrong] == [1]
 
 
 def test_a_generated_table_has_a_row_per_query_and_says_what_it_lacks(tmp_path, monkeypatch):
@@ -351,6 +386,12 @@ def test_a_generated_table_has_a_row_per_query_and_says_what_it_lacks(tmp_path, 
     assert published.written(page) == (page, [])
     made, wrong = published.written(page.replace(".25", ".26"))
     assert (made, [line for line, _ in wrong]) == (page, [1])
+    spec |= {"columns": {"what": "label", "claim": "claim verdicts"}, "claims": {"second": "a"}}
+    published.GRIDS.write_text(yaml.safe_dump({"mine": spec}, sort_keys=False))
+    monkeypatch.setattr(published, "verdicts", lambda run: pd.DataFrame([CLAIM_ROW]))
+    rows = ["| what | claim |", "| --- | --- |", "| first |  |", "| second | holds |"]
+    assert published.grid("mine").strip() == "\n".join(rows)
+    spec["columns"] = {"A": "dataset=a .2f", "B": "dataset=b .2f"}
     del spec["missing"]
     published.GRIDS.write_text(yaml.safe_dump({"mine": spec}, sort_keys=False))
     assert "grid mine" in published.written(page)[1][0][1]
