@@ -23,7 +23,6 @@ PUBLISHED = {
     "families-mixup": ("architectures", "studies.architectures.mixup_families:draw"),
     "families-repair": ("architectures", "studies.architectures.repair_families:draw"),
     "families-fit": ("architectures-fit", "studies.architectures.same_fit:draw"),
-    "fashion": ("fashion", "neighbourhood"),
     "halo-nulls": ("halo-nulls", "halo"),
     "paper-small": ("paper-small", "summary"),
     "repair-ladder": ("repair", "repair"),
