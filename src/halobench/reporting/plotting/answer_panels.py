@@ -25,6 +25,7 @@ MOST_ROWS = 24  # if there are more, or `MOST_JOINED`, the pairs of a data set s
 ROW, LANE, ENDS = 0.25, 0.075, 0.7  # inches: heights of a row, of each lane after its first, and of an axis
 WIDTH, NAMES = 4.8, 1.6  # inches: of a page, which fits a phone, and of the names of rows
 SPAN = "#d8c391"
+BOLD = 13  # points that bold letters of 11 points are as wide as
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _part_height(answer: Answer) -> float:
     lines = (
         wrapped(answer.note, WIDTH, 8).count("\n")
         + 1
-        + wrapped(answer.title, WIDTH, 11).count("\n")
+        + wrapped(answer.title, WIDTH, BOLD).count("\n")
         + math.ceil(len(keys) / across)
     )
     return height(answer) + 0.55 + 0.16 * lines
@@ -191,7 +192,7 @@ def _draw_part(part: SubFigure, answer: Answer) -> None:
     """Draw a panel below its take-away and question, and above its legend."""
     text = wrapped(answer.note, WIDTH, 8)
     look: dict[str, Any] = {"x": 0.02, "ha": "left", "size": 11, "weight": "bold", "parse_math": False}
-    heading = part.suptitle(wrapped(answer.title, WIDTH, 11) + "\n" * (text.count("\n") + 1), **look)
+    heading = part.suptitle(wrapped(answer.title, WIDTH, BOLD) + "\n" * (text.count("\n") + 1), **look)
     part.add_artist(Annotation(text, (0, 0), xycoords=heading, va="bottom", color=INK, parse_math=False))
     draw_answer(part.subplots(), answer)
     add_legend(part, legend(answer), WIDTH, loc="outside lower left")
