@@ -31,6 +31,7 @@ from halobench.reporting.answers.answer import (
     wins,
 )
 from halobench.reporting.answers.answers import answers
+from halobench.reporting.answers.reach import way
 from halobench.reporting.answers.takeaways import MOST
 from halobench.reporting.plotting.answer_panels import answer_page
 from halobench.reporting.plotting.saving import save
@@ -161,8 +162,7 @@ def reached(radius: str, *words: str) -> str:
     values = _chosen(pd.concat([series.values for series in of]), _tables("reach"), words)
     if "below" in words:
         return f"{(values['mean'] < 1).sum()} of {len(values)}"
-    more = values["open"].any()
-    return spread(values["mean"], ".0%", median=not more) + (" or more" if more else "")
+    return way(values)
 
 
 QUERIES = {"lead": lead, "removed": removed, "won": won, "reached": reached}  # for docs/findings.md

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import base_label, excess_nll, mixup_losses
-from halobench.reporting.answers.takeaways import most
+from halobench.reporting.answers.takeaways import MOST
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import GREY, INK, styled
@@ -66,7 +66,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     )
     of_fits = differences(metrics, runs).query("calibrator == 'none' and base_calibrator == 'exact'")
     beaten = of_fits.groupby(["loss", "dataset", "model"])["value"].min() > 0  # by all seeds
-    title = TITLE_IF_BEATEN.format(base) if all(map(most, dict(list(beaten.groupby("loss"))).values())) else TITLE
+    title = TITLE_IF_BEATEN.format(base) if beaten.groupby("loss").mean().ge(MOST).all() else TITLE
     text = PageText(title, note, legend, "accuracy on training labels", axis, shared=True)
     figure, axes = draw_panels(text, headings, (2.1, 1.9))
     drawn = scores[[*FITS]].to_numpy(float)

@@ -18,7 +18,7 @@ from halobench.results.t_intervals import t_interval
 from studies.people.judge import BASE, FULL, MIXED
 from studies.people.measure import ORACLE, OUT
 
-NETWORKS = {"mlp_bn": ("MLP + BN", "o"), "resnet": ("ResNet", "s"), "convnext": ("ConvNeXt", "^")}
+NETWORKS = {"mlp_bn": "o", "resnet": "s", "convnext": "^"}  # with their markers
 AGREEING = ("no other person", "one of two", "both others")
 TITLE = "At training images, one temperature can't separate agreement from dispute"
 
@@ -33,7 +33,7 @@ def draw(table: pd.DataFrame | None = None) -> Figure:
     table = table[(table["arm"] == "N") & (table["labels"] == "person")]
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3), dpi=150, layout="constrained")
     places = artists.dodge(len(NETWORKS), 0.5)
-    for place, (network, (_, marker)) in zip(places, NETWORKS.items(), strict=True):
+    for place, (network, marker) in zip(places, NETWORKS.items(), strict=True):
         for loss in (BASE, MIXED):
             rows = table[(table["network"] == network) & (table["loss"] == loss)]
             means = rows.groupby("length")["nll_TS"].mean()
@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame | None = None) -> Figure:
     right.set_xticks(np.arange(len(AGREEING)), AGREEING)
     right.set_title("Training images, cross-entropy, all epochs")
     keys = [artists.key(labels.loss_label(loss), names.LOSSES[loss].style.color, lw=1.5) for loss in (BASE, MIXED)]
-    keys += [artists.key(name, INK, marker=marker, ls="") for name, marker in NETWORKS.values()]
+    keys += [artists.key(labels.model_label(name), INK, marker=marker, ls="") for name, marker in NETWORKS.items()]
     keys.append(artists.key("labels by class alone", INK, lw=1.3, ls=":"))
     figure.legend(handles=keys, loc="outside lower center", ncols=6, columnspacing=1.2)
     figure.suptitle(TITLE, size=9.5, weight="bold")

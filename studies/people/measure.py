@@ -145,10 +145,10 @@ def of_oracle() -> pd.DataFrame:
     rows = []
     for block in range(blocks.BLOCKS):
         columns = label_columns("N", block, blocks.PERSON)
-        p = by_class("N", block)[official_labels("N", block), columns[:, 0]]
+        shares = by_class("N", block)[official_labels("N", block)]
+        p = shares[np.arange(len(shares)), columns[:, 0]]
         agreeing = (columns[:, 1:] == columns[:, :1]).sum(axis=1)
         means = {f"unwarranted_{n}": float((p - n / 2)[agreeing == n].mean()) for n in np.unique(agreeing)}
-        shares = by_class("N", block)[official_labels("N", block)]
         means |= {"two_agree": agreeing.mean() / 2, "two_agree_by_class": (shares**2).sum(axis=1).mean()}
         rows.append({"block": block, "unwarranted_itself": float((p - agreeing / 2).mean())} | means)
     return pd.DataFrame(rows)

@@ -256,8 +256,9 @@ def measure(network: Network, splits: int) -> dict[tuple[str, str], Scores]:
     firsts = [half_of(votes, rng) for _ in range(DRAWS)]
     whole, *held = averaged(network, splits, ROWS, lambda rng: (votes, votes, *(votes - first for first in firsts)))
     found: dict[tuple[str, str], Scores] = {("networks", "all"): whole}
+    drawn = np.array([strata(first) for first in firsts])  # of each draw, each item
     for number, name in enumerate(STRATA):
-        inside = np.array([strata(first) == number for first in firsts])  # of each draw, each item
+        inside = drawn == number
         weights = inside[:, :, None] / inside.mean()
         found["strata", name] = {
             row: np.mean([weight * scores[row] for weight, scores in zip(weights, held, strict=True)], axis=0)

@@ -131,7 +131,7 @@ def test_the_figure_has_a_line_per_network_and_loss_and_a_dot_per_network_and_ag
     assert len(left.lines) == len(draw.NETWORKS) * 2
     chosen = rows[(rows["arm"] == "N") & (rows["labels"] == "person") & (rows["network"] == "resnet")]
     chosen = chosen[(chosen["loss"] == judge.BASE) & (chosen["length"] == judge.FULL)]
-    dots = [float(line.get_ydata()[0]) for line in right.lines if line.get_marker() == draw.NETWORKS["resnet"][1]]
+    dots = [float(line.get_ydata()[0]) for line in right.lines if line.get_marker() == draw.NETWORKS["resnet"]]
     np.testing.assert_allclose(dots, [chosen[f"unwarranted_{n}"].mean() for n in range(3)])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import pandas as pd
 
@@ -136,15 +135,16 @@ def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, ru
     return means.assign(low=means["low"].clip(lower=0))
 
 
-def _way(values: pd.DataFrame) -> str:
-    more = " or more" if values["open"].any() else ""
-    return re.sub(r"( \(|$)", rf"{more}\1", spread(values["mean"], ".0%", median=not more), count=1)
+def way(values: pd.DataFrame) -> str:
+    """Return the range of median distances over pairs, with its median unless some distances are larger than known."""
+    more = values["open"].any()
+    return spread(values["mean"], ".0%", median=not more) + (" or more" if more else "")
 
 
 def _ways(values: pd.DataFrame, populations: Populations) -> str:
     """Return the range of medians in each population; "" if there are none."""
     parts = populations.parts(values) if len(values) else {}
-    return ", and ".join(f"{_way(part)} {where}".rstrip() for where, part in parts.items())
+    return ", and ".join(f"{way(part)} {where}".rstrip() for where, part in parts.items())
 
 
 def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, nowhere: bool) -> str:
@@ -156,8 +156,8 @@ def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, n
     elsewhere = [(populations.parts(values), other) for values, other in others]
     said: list[str] = []
     for where, part in populations.parts(worst).items():
-        start = f"it ends after {_way(part)}" if said else f"{direction}, certainty ends after {_way(part)} {whole}"
-        further = [f"{other}, after {_way(parts[where])}" for parts, other in elsewhere if where in parts]
+        start = f"it ends after {way(part)}" if said else f"{direction}, certainty ends after {way(part)} {whole}"
+        further = [f"{other}, after {way(parts[where])}" for parts, other in elsewhere if where in parts]
         said.append(f"{'; '.join([f'{where}, {start}' if where else start, *further])}.")
     return sentences(said)
 
