@@ -9,16 +9,15 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, ``found``, the run's own sentence,
-``STUDY/FILE.COLUMN``, a column of the table studies/STUDY/FILE.csv, one row or a word of several, or one of the four
-answers: ``answers``, all in brief, ``lead QUESTION``, a take-away, or a number over the pairs of several runs
-(`QUERIES` of docs/answers.py). Conditions are
-``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
-``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
-be one row, unless a word reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over
-seeds, corrected for seeds that share samples; ``mean`` is the mean of rows, such as families of networks, with its
-95% t interval, and ``signs`` counts the rows whose own
-interval lies below and above 0. ``minus`` or ``over``, with the conditions that differ (``value=`` for
+``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, ``found``, the run's own sentence, ``STUDY/FILE.COLUMN``, a
+column of the table studies/STUDY/FILE.csv, one row (with ``interval``, its ``low`` and ``high``, too) or a word of
+several, or one of the four answers: ``answers``, all in brief, ``lead QUESTION``, a take-away, or a number over the
+pairs of several runs (`QUERIES` of docs/answers.py). Conditions are ``column=value`` (with ``*``, a pattern; with
+commas, one number for each value); ``run=`` names the experiment. A line ``<!--numbers CONDITIONS-->`` sets conditions
+for the markers below it. Rows are averaged over seeds; what is left must be one row, unless a word reduces it: ``min
+max median spread count slope``; ``interval`` adds the 95% t interval over seeds, corrected for seeds that share
+samples; ``mean`` is the mean of rows, such as families of networks, with its 95% t interval, and ``signs`` counts the
+rows whose own interval lies below and above 0. ``minus`` or ``over``, with the conditions that differ (``value=`` for
 another name), compares with other rows; ``over`` divides means over the seeds of both, so it has no interval. ``neg``
 changes the sign. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
 
@@ -322,7 +321,7 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     if name == "grid":
         return grid(*tokens)
     if "/" in name:
-        return listed(sorted(sign * value for value in of_study(name, sides, compare, words)), form)
+        return listed(in_order([sign * value for value in of_study(name, sides, compare, words)]), form)
     if name.startswith("claims."):
         return claim(name.partition(".")[2], run, conditions, words, form, sign)
     if unknown := set(words) - set(REDUCE):
@@ -338,10 +337,15 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
         if words == ["signs"]:
             texts.append(signs(rows, run, sign))
             continue
-        result = [sign * value for value in reduced(rows, words[0] if words else "", run)]
-        first = [] if len(result) == 2 else result[:1]  # two numbers are the ends of a range
-        texts.append(listed([*first, *sorted(result[len(first) :])], ".0f" if words == ["count"] else form))
+        result = in_order([sign * value for value in reduced(rows, words[0] if words else "", run)])
+        texts.append(listed(result, ".0f" if words == ["count"] else form))
     return separator.join(texts)
+
+
+def in_order(numbers: Sequence[float]) -> list[float]:
+    """Return numbers with the ends of a range in order: two are a range, and of three the last two."""
+    first = [] if len(numbers) == 2 else numbers[:1]
+    return [*first, *sorted(numbers[len(first) :])]
 
 
 study_table = functools.cache(pd.read_csv)  # many markers read the same
@@ -352,7 +356,7 @@ def of_study(name: str, sides: list[dict[str, str]], compare: str, words: list[s
     path, _, column = name.rpartition(".")
     rows = study_table(ROOT / "studies" / f"{path}.csv")
     values = where(rows, sides[0])[column]
-    if unknown := set(words) - {"min", "max", "median", "spread"}:
+    if unknown := set(words) - {"min", "max", "median", "spread", "interval"}:
         raise Wrong(f"{', '.join(unknown)} is no word of a query of a study's table")
     if compare:
         values = COMPARE_ONE[compare](values.item(), where(rows, {**sides[0], **sides[1]})[column].item())
@@ -363,7 +367,8 @@ def of_study(name: str, sides: list[dict[str, str]], compare: str, words: list[s
         return [float(values.min()), float(values.max())]
     if len(values) != 1:
         raise Wrong(f"{len(values)} rows of {path}")
-    return [float(values.item())]
+    columns = [column, "low", "high"] if words == ["interval"] else [column]
+    return [float(number) for number in rows.loc[values.index[0], columns]]
 
 
 def answered() -> str:
