@@ -94,11 +94,11 @@ def write_run(run: str, tables: Mapping[str, pd.DataFrame], out: Path) -> None:
     shutil.copytree(published.PUBLISHED / run, folder, ignore=shutil.ignore_patterns("*.json"))
     data = {path.stem: ("parquet",) for path in sorted(folder.iterdir())} | {"claims": ("csv",)}
     write_csv(folder / "claims.csv", tables["claims"])
-    claims = claims_html(tables["claims"], run, formats=data["claims"])
-    rendering.write(folder / "claims.html", claims)
-
     found = answers(tables)
     figures = draw(run, tables, found, out / "figures" / run)
+    claims = claims_html(tables["claims"], run, formats=data["claims"], figures=figures)
+    rendering.write(folder / "claims.html", claims)
+
     missing = [
         display_facts("figures", name).label
         for name in plugins.names("figures")

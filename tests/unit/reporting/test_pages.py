@@ -289,6 +289,12 @@ def test_the_claims_page_sums_up_the_verdicts_once(pages, tables):
     assert not any(finding.finding(claims) in shown(pages[name]) for name in PAGES), "it has a page of its own"
 
 
+def test_a_claim_links_only_to_a_figure_that_the_experiment_has():
+    table = pd.DataFrame([synthetic.CLAIM_ROW | {"theme": "halos"}])
+    for figures, linked in ((None, True), (["reach"], True), (["maps"], False)):
+        assert ('href="figures.html#reach"' in claims_html(table, "demo", figures=figures)) == linked
+
+
 def test_the_bold_verdict_is_holms_and_the_other_one_says_that_it_is_by_its_own_interval():
     whole = synthetic.CLAIM_ROW | {"verdict": "does_not", "adjusted": "undecided", "pairs": 2, "hold": 1}
     pair = whole | {"scope": "digits/mlp", "adjusted": "", "pairs": 1}

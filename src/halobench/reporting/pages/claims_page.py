@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,15 @@ FIGURES = {
 
 
 def claims_html(
-    table: pd.DataFrame, experiment: str = "", rules: str = "", formats: Iterable[str] = ("csv", "parquet")
+    table: pd.DataFrame,
+    experiment: str = "",
+    rules: str = "",
+    formats: Iterable[str] = ("csv", "parquet"),
+    figures: Collection[str] | None = None,
 ) -> str:
-    """Return the verdicts as one HTML page, with links to the table in each of `formats`.
+    """Return the verdicts as one HTML page.
 
-    A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
+    It links to the table in each of `formats` and to the experiment's `figures`, by default all. A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
     in words, and colours only repeat them. Claims that couldn't be tested come last, folded.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
@@ -54,7 +58,7 @@ def claims_html(
     pairs = {str(claim): part for claim, part in table[table["scope"] != "all"].groupby("claim", sort=False)}
     decided: Iterable[Any] = tested.itertuples()
     left: Iterable[Any] = untested.itertuples()
-    lines = [_line(row, pairs.get(row.claim, whole[:0]), experiment) for row in decided]
+    lines = [_line(row, pairs.get(row.claim, whole[:0]), experiment, figures) for row in decided]
     return render(
         "claims.html",
         title="Claims and verdicts",
@@ -73,11 +77,12 @@ def claims_html(
     )
 
 
-def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
+def _line(row: Any, pairs: pd.DataFrame, experiment: str, figures: Collection[str] | None) -> Line:
     """Return the row of a test over all pairs of data set and model, with a row per pair below it."""
     figure = FIGURES.get(row.theme, row.theme)
     cells = site_address("explorer", experiment, **({"loss": row.loss} if row.loss else {}))
-    see = (("figure", f"figures.html#{figure}"), ("cells", cells))
+    drawn = (("figure", f"figures.html#{figure}"),) if figures is None or figure in figures else ()
+    see = (*drawn, ("cells", cells))
     folded = []
     pair: Any
     for pair in pairs.itertuples():
