@@ -96,7 +96,7 @@ def lead(key: str) -> str:
     Of Mixup, a study at equal fit decides, and of maps, the run on which no map's form was chosen.
     """
     said = answer(key, UNSEEN_RUN if key == "maps" else "").takeaway
-    if key == "mixup" and said and all(base_wins >= MOST * of for _, base_wins, of in _at_fit(SAME_FIT)):
+    if key == "mixup" and said and all(base_wins >= MOST * of for _, base_wins, of in _at_same_fit()):
         return SHORTER
     return said
 
@@ -106,7 +106,7 @@ def brief(key: str) -> str:
     said = re.split(r"(?<=\.) ", f"{answer(key).short} {answer(key).detail}")
     said = [re.sub(r", and (?:[^,]|, \d+ pairs)* without label noise\.$", ".", sentence) for sentence in said]
     said = [re.sub(r" and raises it on 0| \(higher on 0\)", "", sentence) for sentence in said]
-    further = {"mixup": _at_the_same_fit, "maps": _where_unseen}.get(key, str)()
+    further = {"mixup": _said_of_the_same_fit, "maps": _where_unseen}.get(key, str)()
     return " ".join([*(said[i] for i in IN_README[key] if i < len(said)), further]).strip()
 
 
@@ -187,16 +187,16 @@ def _on_synthetic() -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _at_the_same_fit() -> str:
+def _said_of_the_same_fit() -> str:
     """Say in how many families the base loss beats each form of Mixup that fits the training labels as well."""
-    lost = _at_fit(SAME_FIT)
+    lost = _at_same_fit()
     families = f"{' and '.join(dict.fromkeys(f'{each[1]}' for each in lost))} of {lost[0][2]} families"
     where = "(Fashion-MNIST, 50% pair flips)"
     return f"At the same fit of noisy labels, cross-entropy after TS beats uncalibrated Mixup in {families} {where}."
 
 
-def _at_fit(fits: tuple[str, str]) -> list[tuple[int, int, int]]:
-    return [_sides(loss, *fits) for loss in ("mixup2", "mixup5")]
+def _at_same_fit() -> list[tuple[int, int, int]]:
+    return [_sides(loss, *SAME_FIT) for loss in ("mixup2", "mixup5")]
 
 
 def _sides(loss: str, fit: str, base_fit: str) -> tuple[int, int, int]:
