@@ -15,7 +15,6 @@ from studies.paths.lengths import OUT, best
 
 LOSSES = {"cross_entropy": "cross_entropy", "mixup2": "mixup2", "mixup5": "mixup5", "forward": "forward_correction"}
 NETWORKS = ("mlp", "cnn", "resnet", "convnext")
-TITLES = {"mlp": "MLP", "cnn": "CNN", "resnet": "ResNet", "convnext": "ConvNeXt"}
 SAID = "What each loss reaches as it is trained for longer"
 
 
@@ -37,7 +36,7 @@ def draw(table: pd.DataFrame | None = None) -> Figure:
             axes.plot(means.index, means, color=style.color, marker=style.marker, ms=3.5, lw=1.1)
             marked = chosen[(chosen["network"] == network) & (chosen["loss"] == loss)]
             axes.plot(marked["epochs"], marked["kl_exact"], "o", mfc="none", mec=INK, ms=8, mew=0.9, zorder=4)
-        axes.set_title(TITLES[network])
+        axes.set_title(labels.model_label(network))
         artists.log_ticks(axes, table.loc[table["network"] == network, "epochs"])
     panels[0].set_yscale("log")
     panels[0].yaxis.set(major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=StrMethodFormatter("{x:g}"))
