@@ -24,7 +24,7 @@ PUBLISHED = {
     "families-repair": ("architectures", "studies.architectures.repair_families:draw"),
     "families-fit": ("architectures-fit", "studies.architectures.same_fit:draw"),
     "halo-nulls": ("halo-nulls", "halo"),
-    "paper-small": ("paper-small", "summary"),
+    "paper-small": ("paper-small", "mixup"),
     "repair-ladder": ("repair", "repair"),
     "strangers": ("strangers", "halo"),
     "theory-collages": ("fashion-overlap", "log_k"),

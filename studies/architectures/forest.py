@@ -31,7 +31,7 @@ def draw_forest(title: str, note: str, axis: str, effects: Effects, runs: pd.Dat
     shown = {
         (dataset, heading): rows
         for heading, values in effects.items()
-        for (dataset,), rows in table_views.groups_of(_means(values, runs), ["dataset"]).items()
+        for (dataset,), rows in table_views.groups_of(means_by_family(values, runs), ["dataset"]).items()
         if len(rows) >= FEWEST
     }
     if not shown:
@@ -85,7 +85,7 @@ def fitted(scores: pd.DataFrame, runs: pd.DataFrame, loss: str) -> pd.DataFrame:
     return rows[rows["loss"] == (loss or rows["base"])].set_index(PAIRED).drop(columns=["loss", "base"])
 
 
-def _means(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
+def means_by_family(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds with their t intervals of values by data set, model and seed."""
     cells = values.dropna().rename("value").reset_index().assign(loss="").set_index(KEYS)["value"]
     return means_of(cells, runs).drop(columns="loss").dropna(subset=["mean"])

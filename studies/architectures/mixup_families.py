@@ -25,8 +25,10 @@ TITLE = "Does Mixup avoid it? By family of networks"
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a panel per data set and form of Mixup, below the take-away of the answer on Mixup."""
-    note, title = "To the left of 0, Mixup has the lower NLL", mixup(metrics, runs).takeaway or TITLE
-    return forest.draw_forest(title, note, "difference in test NLL (nats)", _effects(metrics, runs), runs)
+    note, title = "At 0, both have the same NLL", mixup(metrics, runs).takeaway or TITLE
+    return forest.draw_forest(
+        title, note, "difference in test NLL (nats; left: Mixup is better)", _effects(metrics, runs), runs
+    )
 
 
 def _effects(metrics: pd.DataFrame, runs: pd.DataFrame) -> forest.Effects:

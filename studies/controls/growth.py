@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.reporting import labels
+from halobench.core.formatting import within
+from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import with_base
 from halobench.reporting.answers.takeaways import most
 from halobench.reporting.plotting import artists, class_families
@@ -30,8 +31,8 @@ optimal temperature: the KL tends to 0 as T falls, and counts as 0. Hollow marks
 A data set's control has the same name with `-control` before the number of classes.
 """
 SHOWS = ()  # only in experiments that name it, since it needs controls
-TITLE = "How much of the growth with the number of classes is due to planted overlap?"
-TITLE_IF_LITTLE = "If KL grows without planted overlap, planting it adds little"
+TITLE = "Growth of KL with the number of classes, with and without planted overlap"
+TITLE_IF_LITTLE = "On {}, KL grows about as fast without planted overlap"
 GROWS, LITTLE = 0.05, 0.25  # nats per log k; a share of the slope with overlap
 CONTROL = "-control"
 PAD = 0.02  # nats
@@ -52,16 +53,20 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     group = ["dataset", "model", "part"]
     means = over_seeds(by_seed, group, "slope")
     means = means.merge(by_seed.groupby(group)["interpolates"].all().reset_index())
+    hollow = "" if means["interpolates"].all() else " Hollow: not all seeds interpolate at every k."
     note = (
         f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(by_seed)}). To the right of 0,"
-        " KL grows with the number of classes. Hollow: not all seeds interpolate at every k."
+        f" KL grows with the number of classes k.{hollow}"
     )
     legend = [artists.key(ls="", **look) for look in LOOKS.values()]
-    models = {model: labels.model_label(model) for model in labels.ordered(by_seed["model"], labels.MODELS)}
+    models = {model: labels.model_label(model) for _, model in table_views.cells_in(by_seed)}
     by_part = means.pivot(index=["dataset", "model"], columns="part", values="mean")
     growing = by_part[by_part[WITHOUT] > GROWS]
     little = most(growing[EFFECT].abs() <= LITTLE * growing[WITH].abs())
-    text = PageText(TITLE_IF_LITTLE if little else TITLE, note, legend, "slope of KL on log k (nats)")
+    of_growing = labels.ordered(growing.index.get_level_values("dataset"), labels.DATASETS)
+    distributions = dict.fromkeys(within(labels.dataset_label(name).split(",")[0]) for name in of_growing)
+    title = TITLE_IF_LITTLE.format(" and ".join(distributions)) if little else TITLE
+    text = PageText(title, note, legend, "growth of KL per unit of log k (nats; left is better)")
     figure, axes = draw_panels(text, models, (3.2, 0.6 + 0.42 * by_seed.groupby("model")["dataset"].nunique().max()))
     ends = means[["low", "high", "mean"]].to_numpy(float)
     for model, ax in axes.items():
@@ -91,8 +96,8 @@ def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (family, *cell), cells in table.groupby(["family", "model", "loss", "seed"]):
         if class_families.shows_growth(cells):
-            slope = np.polyfit(np.log(cells["classes"].to_numpy(float)), cells["kl"].to_numpy(float), 1)[0]
-            rows.append((family, *cell, tuple(sorted(cells["classes"])), slope, cells["interpolates"].all()))
+            ks, slope_of_kl = tuple(sorted(cells["classes"])), class_families.slope(cells)
+            rows.append((family, *cell, ks, slope_of_kl, cells["interpolates"].all()))
     of_cells = pd.DataFrame(rows, columns=[*KEYS, "ks", "slope", "interpolates"])
     control = of_cells["dataset"].str.endswith(CONTROL)
     without = of_cells[control].assign(dataset=of_cells["dataset"].str.removesuffix(CONTROL))

@@ -10,9 +10,9 @@ from halobench.results.names import CALIBRATIONS
 
 CLASSES = 16
 LINES = {  # label: (model, calibrator, line style, where the label is put, in points)
-    "attention, TS": ("attention", "exact", "-", (8, 0)),
+    "kernel classifier, TS": ("attention", "exact", "-", (8, 0)),
     "MLP, TS": ("mlp", "exact", "--", (8, 8)),
-    "attention, partner scaling": ("attention", "partner", "-", (8, 4)),
+    "kernel classifier, partner scaling": ("attention", "partner", "-", (8, 4)),
     "MLP, partner scaling": ("mlp", "partner", "--", (8, 8)),
 }
 

@@ -50,11 +50,12 @@ def count(many: int, what: str, plural: str = "") -> str:
 
 
 def within(label: str) -> str:
-    """Return a label as written within a sentence: without its initial capital, unless it begins with an acronym.
+    """Return a label as written within a sentence: without its initial capital, unless its first word has others.
 
     Examples
     --------
-    >>> within("Median radius"), within("NLL (nats)"), within("MNIST images")
-    ('median radius', 'NLL (nats)', 'MNIST images')
+    >>> within("Median radius"), within("NLL (nats)"), within("ResNet")
+    ('median radius', 'NLL (nats)', 'ResNet')
     """
-    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+    first = label.split(" ")[0][1:]
+    return label if first != first.lower() else label[:1].lower() + label[1:]

@@ -42,6 +42,13 @@ SHIPPED = {
     "fashion54k": "Fashion-MNIST-54k",
     "fashion-overlap": "Collages in pairs",
 }
+# The same of models.
+STRANGERS = {
+    "ccexam-mnist": "trained on MNIST (ccexam)",
+    "ccexam-svhn": "trained on SVHN (ccexam)",
+    "ccexam-usps": "trained on USPS (ccexam)",
+    "digit-recognizer": "trained on MNIST (digit-recognizer-py)",
+}
 
 
 # What the names of models and losses stand for, in what is being drawn.
@@ -54,6 +61,7 @@ def _words(kind: Mapping[str, names.Name]) -> dict[str, str]:
 
 DATASETS, MODELS, LOSSES = map(_words, (names.DATASETS, names.MODELS, names.LOSSES))
 DATASETS |= SHIPPED
+MODELS |= STRANGERS
 PROBES, CALIBRATORS = map(_words, (names.PROBES, names.CALIBRATIONS))
 METRIC_NAMES = names.METRICS | names.REGIONS | names.LADDER
 VERDICTS = _words(names.VERDICTS)

@@ -530,7 +530,7 @@ def test_a_censored_median_is_a_lower_bound_in_words_and_an_open_mark():
 def test_the_null_is_one_of_random_directions_from_the_attack():
     radii = radii_of(PAIRS)
     answer = reach.reach(radii, runs_of(radii))
-    assert "null for random directions" in words(page(answer))
+    assert "random direction, if boundaries were flat" in words(page(answer))
     for fewer in (radii[radii["probe"] != "sphere"], radii[radii["quantity"] != "half_spaces"]):
         without = reach.reach(fewer, runs_of(radii))
         assert without.spans.empty
@@ -659,6 +659,7 @@ def test_an_infinite_nll_loses_and_is_beyond_every_axis():
     gap = maps.maps(mapped, runs_of(metrics))
     assert "∞" not in gap.short, "a pair that loses without end counts, but has no share"
     assert "raises it on 1." in gap.short
+    assert "gap scaling (infinite on 1 pair)" in words(page(gap))
     for each in (answer, warm, gap):
         (ax,) = page(each).axes
         assert np.isfinite(ax.get_xlim()).all()
@@ -702,6 +703,23 @@ def test_pairs_share_a_row_if_there_are_too_many():
                 assert ticks == [f"{names.dataset_label(d)} {m}" for d, m in pairs] or all(
                     m in tick for (_, m), tick in zip(pairs, ticks, strict=True)
                 )
+
+
+@pytest.mark.parametrize("models", [2, 9])
+def test_rows_of_each_population_stand_below_its_name(models):
+    pairs = [(dataset, f"m{i}") for dataset in ("digits", "mnist5k", "svhn") for i in range(models)]
+    metrics = grid(pairs, [CE, "mixup2"], FITS, seeds=2)
+    runs = runs_of(metrics)
+    answer = mixup.mixup(metrics, runs.assign(noise=np.where(runs["dataset"] == "mnist5k", 0.5, 0.0)))
+    (ax,) = page(answer).axes
+    ticks = [" ".join(tick.get_text().split()) for tick in ax.get_yticklabels()]
+    rows = len(ticks) - 2
+    assert ticks[0] == "With label noise"
+    assert ticks[1 + rows // 3] == "Without label noise"
+    heights = {round(y) for line in ax.lines if line.get_linestyle() == "None" for y in line.get_ydata()}
+    assert heights == {*range(len(ticks))} - {0, 1 + rows // 3}, "a heading has no dots"
+    assert all("MNIST" in tick for tick in ticks[1 : 1 + rows // 3])
+    np.testing.assert_allclose(dots(ax), drawn_numbers(answer))
 
 
 def test_every_figure_draws_the_values_of_its_answer():

@@ -381,15 +381,14 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
     attacked = attacked[attacked["calibrator"] == "none"]
     attacked = attacked.groupby(["dataset", "model", "loss"])[list(SURVIVAL_COLUMNS)].mean()
     ends = [100 * np.interp(-curve[0] / 2, -curve, SURVIVAL) for curve in attacked.to_numpy()]
-    said = " to ".join(f"{end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
-    assert f"half of the certain points become uncertain within {said} of the distance" in words(figure)
+    assert f"half the points lose certainty within {np.ceil(max(ends)):.0f}% of the distance" in words(figure)
     shares, at = survival.survival_shares(rows[rows["quantity"] == "certainty"]), SURVIVAL_COLUMNS[7]
     widened = over_seeds(rows[rows["quantity"] == "certainty"], ["probe"], at, (0, 1))
     shares = shares[shares["distance"] == SURVIVAL[7]].sort_values("probe")
     np.testing.assert_allclose(shares[["low", "high"]], widened[["low", "high"]])
     assert len(bands_of(ax, FAINT)) == 1
     assert "worst direction: between the two" in legend(figure)
-    assert sum("flat boundaries" in entry for entry in legend(figure)) == 1
+    assert sum("boundaries were flat" in entry for entry in legend(figure)) == 1
     old = plain("halo", {"radii": radii[radii["quantity"] == "certainty"]})  # from tables without nulls
     assert not any("flat boundaries" in entry for entry in legend(old))
     assert "No probe looked" in words(plain("halo", tables))

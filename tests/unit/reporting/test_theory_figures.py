@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
 from halobench.reporting import styles
-from halobench.reporting.figures import overlap
+from halobench.reporting.figures import log_k, overlap
 from halobench.reporting.plotting import class_families
-from synthetic import beside_theory, drawn, made, made_theory, texts
+from synthetic import beside_theory, drawn, made, made_theory, texts, words
 
 pytestmark = pytest.mark.theory
 RED = styles.loss_styles(["cross_entropy"])["cross_entropy"].color
@@ -51,13 +52,37 @@ def test_log_k_draws_means_closed_forms_and_who_interpolates():
 
 @pytest.mark.parametrize("ks", [(4, 32), (4, 8, 32)])
 def test_two_values_of_k_are_joined_by_no_line(ks):
-    """Two points are always on a line, so neither a line nor the title suggests growth."""
+    """Two points are always on a line, so neither a line nor the note suggests growth."""
     tables = made_theory(*ks)
     own = {name: table[~table["dataset"].str.contains("m4|image")] for name, table in tables.items()}
     figure = drawn("log_k", own)
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1 and line.get_linestyle() != "None"]
     assert bool(lines) == (len(ks) > 2)
-    assert any("fail like log k?" in text for text in texts(figure)) == (len(ks) > 2)
+    assert ("growth like log k" in words(figure)) == (len(ks) > 2)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "seeds", "title"),
+    [
+        ({"mlp": 0.2, "attention": 0.3}, 3, log_k.GROWS),
+        ({"mlp": 0.02, "attention": 0.3}, 3, log_k.GROWS_FOR.format("kernel classifier", "MLP")),
+        ({"mlp": 0.02, "attention": 0.02}, 3, log_k.TITLE),
+        ({"mlp": 0.2, "attention": 0.3}, 1, log_k.TITLE),
+        ({"mlp": 0.02, "attention": 0.3, "cnn": 0.3}, 3, log_k.TITLE),
+        ({"mlp": 0.06, "attention": 0.3}, 3, log_k.TITLE),  # the interval of 0.06 contains the least growth
+    ],
+)
+def test_the_title_says_for_which_models_the_kl_of_the_base_loss_grows(slopes, seeds, title):
+    rows = [
+        (model, loss, seed, k, 0.1 + ((slope + 0.01 * seed) * np.log(k) if loss == "cross_entropy" else 0.0))
+        for model, slope in slopes.items()
+        for loss in ("cross_entropy", "mixup2")
+        for seed in range(seeds)
+        for k in (4, 8, 16)
+    ]
+    table = pd.DataFrame(rows, columns=["model", "loss", "seed", "classes", "kl"]).assign(dataset="d", family="d")
+    assert log_k.growth_in_words(table) == title
+    assert len(title.split()) <= 15
 
 
 def test_phase_places_models_by_rho_and_k():
@@ -82,7 +107,8 @@ def test_phase_places_models_by_rho_and_k():
 
 def test_predicted_tells_the_correlation():
     figure = drawn("predicted", made_theory())
-    told = " ".join(texts(figure)).replace("\n", " ")
+    told = words(figure)
+    assert "leaves within a factor of 1.2" in told
     assert "Spearman correlation 1.000; measured KL is 1.15 times" in told
     ends = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_marker() == "None")
     np.testing.assert_array_equal(ends.get_xdata(), ends.get_ydata())

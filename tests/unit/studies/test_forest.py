@@ -37,7 +37,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 def test_each_family_counts_once_and_by_seeds_that_both_losses_have(tables):
     (effect,) = mixup_families._effects(**tables).values()
-    values = forest._means(effect, tables["runs"])
+    values = forest.means_by_family(effect, tables["runs"])
     found = values.set_index("model")["mean"]
     assert set(found.index) == set(MODELS), "a family whose base model doesn't interpolate is left out"
     for model, effect in MODELS.items():
@@ -66,11 +66,15 @@ def test_only_families_of_the_data_sets_shown_are_left_out_by_name(tables):
 def test_what_a_temperature_leaves_and_a_map_changes_is_about_the_base_loss(tables):
     metrics = tables["metrics"].query("calibrator == 'exact'")
     better = metrics.assign(calibrator="partner", value=metrics["value"] - 0.4)
-    effects = repair_families._effects(pd.concat([metrics, better]), tables["runs"])
-    leaves, partner = effects.values()
-    assert set(leaves.index.get_level_values("model")) == set(MODELS)
-    assert leaves.xs(2, level="seed").to_numpy() == pytest.approx(1.2)
-    assert partner.to_numpy() == pytest.approx(-0.4)
+    both = {"metrics": pd.concat([metrics, better]), "runs": tables["runs"]}
+    left = repair_families.left_by_fit(**both).pivot(index="model", columns="fit", values="mean")
+    assert set(left.index) == set(MODELS)
+    assert left["exact"].to_numpy() == pytest.approx(1.1)
+    assert left["partner"].to_numpy() == pytest.approx(0.7)
+    (axes,) = (ax for ax in repair_families.draw(**both).axes if ax.lines)
+    drawn = {round(float(x), 6) for line in axes.lines for x in line.get_xdata() if line.get_linestyle() == "None"}
+    assert drawn == {1.1, 0.7}
+    assert "No data set has" in synthetic.words(repair_families.draw(metrics, tables["runs"]))
 
 
 def test_certainty_is_that_of_the_base_loss_around_training_samples(tables):

@@ -23,13 +23,13 @@ PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 MOST_JOINED = 30  # rows of joined dots in a figure
 LEAST_NATS, SLIGHT_SHARE = 0.01, 0.005  # nats of which a share says something, and a share that is rounded to 0%
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
-NLL = "test NLL above that of the known posterior (nats)"
+NLL = "test NLL above that of the known posterior\n(nats; left is better)"
 ON_IMAGES = (
     "collage",
     "image_overlap",
 )  # distributions whose samples are made of images; those of others are synthetic
 ONE_SEED = " One seed: pairs are shown, but not counted; the table metrics has intervals over test samples."
-CHANGE = "change in test NLL from {} (nats)"
+CHANGE = "change in test NLL from {}\n(nats; left is better)"
 # Why an answer has no fit: it wasn't asked for, or it has no finite score.
 NO_FIT = {
     "none": "Not measured: this grid doesn't score uncalibrated models.",
@@ -71,6 +71,8 @@ class Answer:
         The answer in numbers, or what is missing for an answer; further numbers; and the limits of both.
     takeaway : str
         The answer in at most 15 words; "" if no rule of `takeaways` fits.
+    populations : Populations, optional
+        What the rows of the figure are grouped by.
     series : tuple of Series
         The series of dots in the order of the legend; empty if there is no answer.
     axis : str
@@ -102,6 +104,7 @@ class Answer:
     percent: bool = False
     more: str = ""
     takeaway: str = ""
+    populations: Populations | None = None
 
     @property
     def title(self) -> str:

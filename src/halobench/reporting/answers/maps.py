@@ -88,9 +88,10 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         CHANGE.format("the optimal temperature"),
         0.0,
         left[GROUP].assign(loss="", low=-left["mean"], high=-left["mean"]),
-        "all that it leaves",
+        "all that the temperature leaves",
         more=f"Not shown: {', '.join(more)}." if more else "",
         takeaway=takeaway("maps", populations.parts(gained) if best else {}, map=within(leading)),
+        populations=populations,
     )
 
 

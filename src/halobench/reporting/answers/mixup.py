@@ -99,6 +99,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         more=f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else "",
         hollow="hollow: MLPs" if both else "",
         takeaway=_takeaway({loss: of_loss["exact", loss] for loss in first}, within(models), kinds, populations),
+        populations=populations,
     )
 
 

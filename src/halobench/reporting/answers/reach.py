@@ -34,7 +34,7 @@ MISSING = (
 )
 UNIT = "of the distance to the nearest sample with another label"
 AXIS = "median distance, in % of that to the nearest other label"
-NULL = "null for random directions"
+NULL = "random direction, if boundaries were flat"
 RANDOM = ("sphere", "manifold", "mixup_line")  # the directions that stand for random ones, best first
 WORST = ("adversarial", "nearest_other")  # the directions that stand for the worst one, best first
 WAYS = {
@@ -116,6 +116,7 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         NULL,
         percent=True,
         takeaway=takeaway("reach", populations.parts(ends_by_pair)) if worst == WORST[0] and len(ends_by_pair) else "",
+        populations=populations,
     )
 
 

@@ -17,6 +17,11 @@ MLP = "MLP"
 SEVERAL_KINDS = "with uncertain labels"  # how a take-away calls a population of several kinds
 
 
+def population_in_words(where: str) -> str:
+    """Return what the pairs of a population have in common, in a few words."""
+    return SEVERAL_KINDS if " or " in where else where.replace("either", "uncertain labels")
+
+
 class Rule(NamedTuple):
     """A sentence, the condition for it in words, and the condition itself, of a table with a row per pair."""
 
@@ -153,6 +158,6 @@ def takeaway(question: str, populations: Mapping[str, pd.DataFrame], **words: st
     rule = next((rule for rule in RULES[question] if len(table) >= LEAST_PAIRS and rule.holds(table)), None)
     if rule is None:
         return ""
-    where = SEVERAL_KINDS if " or " in where else where
+    where = population_in_words(where)
     said = f"{where and f'{where}, '}{rule.says.format(**words)}."
     return said[:1].upper() + said[1:]

@@ -84,6 +84,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         NLL,
         joined=True,
         takeaway=takeaway("temperature", parts, what="excess" if known else "NLL"),
+        populations=populations,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ the true share lies above the *certified* curve, a proved bound, and below the *
 the share along random rays if certainty ended at flat boundaries at the attacked distances: at a single boundary (upper
 edge), which no linear model can exceed, or at one for each other class (lower edge). The number of input dimensions
 alone can explain a curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model
-was still certain. Models that are certain of almost no point are left out.
+was still certain. Models that are certain of almost no point are left out. The title says by which distance attacks end
+the certainty of half of the points that have it, in every panel.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used
@@ -68,9 +70,8 @@ def draw(radii: pd.DataFrame) -> Figure:
         f"uncalibrated. Certified: proved on the whole ball around a point. Lines: {seeds_note(table)}. "
         f"{unequal_note(shares)}{_unbounded(shares)}{chosen}"
     )
-    text = PageText(
-        _title(shares), note, survival_keys(styles, shares), labels.RELATIVE, "share still certain", shared=True
-    )
+    keys, share = survival_keys(styles, shares), f"share still certain\n(confidence > {level})"
+    text = PageText(_title(shares), note, keys, labels.RELATIVE, share, shared=True)
     rows: dict[Any, str] = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
     columns: dict[Any, str] = losses
     panels = {(dataset, model, loss): ((dataset, model), loss) for dataset, model, loss in groups}
@@ -84,7 +85,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _title(shares: pd.DataFrame) -> str:
-    """Say within which distances, over all cells, attacks end the certainty of half of the points that have it."""
+    """Say within which distance, in all cells, attacks end the certainty of half of the points that have it."""
     attacked = shares[(shares["probe"] == "adversarial") & (shares["quantity"] == "certainty")]
     attacked, ends = attacked[attacked["calibrator"] == "none"], []
     for _, curve in attacked.groupby(["dataset", "model", "loss"]):
@@ -93,10 +94,8 @@ def _title(shares: pd.DataFrame) -> str:
             ends.append(_half_way(distances, means))
     if not ends or np.isinf(ends).any():
         return TITLE
-    distance = " to ".join(f"{100 * end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
-    return (
-        f"Under attack, half of the certain points become uncertain within {distance} of the distance to another label"
-    )
+    farthest = f"{math.ceil(100 * max(ends))}% of the distance to another label"
+    return f"Under attack, half the points lose certainty within {farthest}"
 
 
 def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from halobench.core.formatting import within
 from halobench.reporting import labels, table_views
+from halobench.reporting.answers.answer import base_label, with_base
 from halobench.reporting.plotting import class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
-from halobench.reporting.seed_statistics import seeds_note
+from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.storage.columns import REFERENCE
 
@@ -24,8 +26,10 @@ doesn't apply.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")
-TITLE = "Does temperature scaling fail like log k?"
-FEW_TITLE = "What temperature scaling leaves, by number of classes"
+TITLE = "What temperature scaling leaves, by number of classes"
+GROWS = "What temperature scaling leaves grows with the number of classes"
+GROWS_FOR = "With k, what temperature scaling leaves grows for the {}, hardly for the {}"
+LEAST_GROWTH = 0.05  # nats per unit of log k, of the slope's 95% interval over seeds
 
 
 @styled
@@ -39,14 +43,18 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     growth = not growing.empty
     trained = growing if growth else trained
     styles = loss_styles(table_views.losses_in(trained))
+    base = base_label(with_base(trained).set_index("base"))
     law = "A straight rising line is growth like log k. " if growth else "So few values of k can't show how it grows. "
     note = (
         f"KL from the known posterior to the model after {labels.calibrator_label('exact')}, against the number of "
-        f"classes k ({seeds_note(trained)}). {law}Hollow: not all seeds interpolate the training labels."
+        f"classes k ({seeds_note(trained)}). {law}Hollow: not all seeds interpolate the training labels. The title is "
+        f"about {base}."
     )
     keys = class_families.legend_keys(styles, growth)
     figure, axes = draw_grid(
-        PageText(TITLE if growth else FEW_TITLE, note, keys, "classes k (logarithmic)", "KL (nats)"),
+        PageText(
+            growth_in_words(trained), note, keys, "number of classes k (logarithmic)", "KL (nats; lower is better)"
+        ),
         {name: labels.dataset_label(name) for name in class_families.families(trained)},
         {name: labels.model_label(name) for name in labels.ordered(trained["model"], labels.MODELS)},
         set(trained[["family", "model"]].itertuples(index=False, name=None)),
@@ -55,3 +63,17 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     for (family, model), ax in axes.items():
         class_families.draw_panel(ax, table[table["family"] == family], model, styles)
     return figure
+
+
+def growth_in_words(trained: pd.DataFrame) -> str:
+    """Say for which models the KL of the base loss grows with k, if it does or doesn't in every family."""
+    base = with_base(trained)
+    base = base[base["loss"] == base["base"]].groupby("family").filter(class_families.shows_growth)
+    slopes = [(*cell, class_families.slope(rows)) for cell, rows in base.groupby(["family", "model", "seed"])]
+    means = over_seeds(pd.DataFrame(slopes, columns=["family", "model", "seed", "slope"]), ["family", "model"], "slope")
+    means = means[means["n"] > 1].assign(grows=means["low"] > LEAST_GROWTH, hardly=means["mean"] <= LEAST_GROWTH)
+    all_of = means.groupby("model")[["grows", "hardly"]].all()
+    grows, hardly = (labels.ordered(all_of.index[all_of[name]], labels.MODELS) for name in all_of)
+    if not grows or {*grows, *hardly} != {*trained["model"]} or (hardly and len(all_of) > 2):
+        return TITLE
+    return GROWS_FOR.format(*(within(labels.model_label(name)) for name in (*grows, *hardly))) if hardly else GROWS

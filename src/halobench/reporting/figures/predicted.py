@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from scipy.stats import spearmanr
 
 from halobench.reporting import labels, table_views
@@ -25,7 +27,9 @@ above the diagonal; the figure says by how much.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")
-TITLE = "How close a formula with three mean gaps comes to what temperature scaling leaves"
+TITLE = "What temperature scaling leaves, as predicted by a formula and as measured"
+CLOSE = "A formula predicts what temperature scaling leaves within a factor of {:.1f}"
+RANKED, FACTOR = 0.9, 2.0  # least rank correlation and largest factor of a prediction that is close
 LEAST_KL_DRAWN = 1e-4  # nats; a smaller KL is drawn at the border
 
 
@@ -41,14 +45,17 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     keys = artists.model_keys(markers) + artists.loss_keys(styles, marker="o", ls="")
     trained = table[table["model"] != "nearest"]
     rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
-    ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()
+    ratios = trained["measured"].clip(lower=LEAST_KL_DRAWN) / trained["predicted"].clip(lower=LEAST_KL_DRAWN)
+    factor = math.ceil(10 * max(ratios.max(), 1 / ratios.min())) / 10 if len(trained) else math.inf
+    hollow = "" if table["interpolates"].all() else " Hollow: the model doesn't interpolate."
     note = (
-        f"One point per cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
-        f"{ratio:.2f} times the predicted one (median). The prediction is the KL of two-level logits with the mean "
-        "gaps of the model's logits on test points; on the diagonal it is exact."
+        f"{len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is {ratios.median():.2f} times "
+        "the predicted one (median). The formula's input is three means of the model's logit gaps on test points; on "
+        f"the diagonal, it is exact.{hollow}"
     )
     ylabel = f"measured KL after {labels.calibrator_label('exact')} (nats)"
-    text = PageText(TITLE, note, keys, "predicted KL (nats)", ylabel)
+    title = CLOSE.format(factor) if rank >= RANKED and factor <= FACTOR else TITLE
+    text = PageText(title, note, keys, "predicted KL (nats)", ylabel)
     figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
     ax = axes["", ""]
     shown = table.assign(**{name: table[name].clip(lower=LEAST_KL_DRAWN) for name in measures})
@@ -59,5 +66,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     ends = np.array([shown[list(measures)].min().min() / 1.5, shown[list(measures)].max().max() * 1.5])
     ax.plot(ends, ends, color=FAINT, lw=1, zorder=1)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
-    ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=GREY)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set(major_locator=LogLocator(10, (1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    ax.annotate("exact", (ends[1], ends[1]), (-14, -6), textcoords="offset points", ha="right", color=GREY)
     return figure

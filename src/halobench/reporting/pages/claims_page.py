@@ -49,8 +49,9 @@ def claims_html(
 ) -> str:
     """Return the verdicts as one HTML page.
 
-    It links to the table in each of `formats` and to the experiment's `figures`, by default all. A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
-    in words, and colours only repeat them. Claims that couldn't be tested come last, folded.
+    A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
+    in words, and colours only repeat them. Claims that couldn't be tested come last, folded. Links lead to the table in
+    each of `formats`, and to the experiment's `figures`, by default all.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     unmade = whole["verdict"].isin(finding.UNMADE)

@@ -15,14 +15,16 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import PercentFormatter
 
+from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import GROUP, MOST_JOINED, Answer, Series
+from halobench.reporting.answers.takeaways import population_in_words
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import add_head, add_legend, blank_figure, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, INK
 
 MOST_ROWS = 24  # if there are more, or `MOST_JOINED`, the pairs of a data set share a row, without intervals
-ROW, LANE, ENDS = 0.25, 0.075, 0.7  # inches: heights of a row, of each lane after its first, and of an axis
+ROW, LANE, ENDS = 0.25, 0.05, 0.8  # inches: heights of a row, of each lane after its first, and of an axis
 WIDTH, NAMES = 4.8, 1.6  # inches: of a page, which fits a phone, and of the names of rows
 SPAN = "#d8c391"
 BOLD = 13  # points that bold letters of 11 points are as wide as
@@ -30,9 +32,9 @@ BOLD = 13  # points that bold letters of 11 points are as wide as
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of a panel: each row's name, whether it is bold, and which data set, model and loss it shows."""
+    """The rows of a panel: each row's name with the look of its text, and which data set, model and loss it shows."""
 
-    names: list[tuple[str, bool]]
+    names: list[tuple[str, dict[str, str]]]
     places: dict[tuple[str, str, str], int]
     pooled: bool = False  # whether the pairs of a data set share a row
 
@@ -41,20 +43,30 @@ class _Rows:
 
 
 def _rows(answer: Answer) -> _Rows:
-    """Return a row per pair, in bold if rows for its other losses follow, or per data set if there are too many."""
+    """Return a row per pair, in bold if rows for its other losses follow, or per data set if there are too many.
+
+    If pairs are of several populations, a heading above the rows of each has no dots.
+    """
     table = pd.concat([series.values[GROUP] for series in answer.series]).drop_duplicates()
     losses = {pair: table_views.losses_in(rows) for pair, rows in table_views.groups_of(table, GROUP[:2]).items()}
     pairs, total = table_views.cells_in(table), sum(map(len, losses.values()))
-    if total > (MOST_JOINED if answer.joined else MOST_ROWS):
-        datasets = labels.ordered((dataset for dataset, _ in pairs), labels.DATASETS)
-        places = {(*pair, loss): datasets.index(pair[0]) for pair in pairs for loss in losses[pair]}
-        return _Rows([(labels.dataset_label(name), False) for name in datasets], places, True)
-    rows = [(*pair, loss) for pair in pairs for loss in losses[pair]]
-    first, bold = {(*pair, losses[pair][0]) for pair in pairs}, total > len(pairs)
-    names = [
-        (labels.cell_label(*row[:2]), bold) if row in first else (labels.loss_label(row[2]), False) for row in rows
-    ]
-    return _Rows(names, {row: y for y, row in enumerate(rows)})
+    pooled, bold = total > (MOST_JOINED if answer.joined else MOST_ROWS), {"weight": "bold"}
+    rows = _Rows([], {}, pooled)
+    for where, part in answer.populations.parts(table).items() if answer.populations else [("", table)]:
+        if where:
+            heading = population_in_words(where)
+            rows.names.append((heading[:1].upper() + heading[1:], bold | {"style": "italic"}))
+        own: dict[str, int] = {}
+        for dataset, model in table_views.cells_in(part):
+            for i, loss in enumerate(losses[dataset, model]):
+                if not pooled:
+                    name = labels.loss_label(loss) if i else labels.cell_label(dataset, model)
+                    rows.names.append((name, bold if total > len(pairs) and not i else {}))
+                elif dataset not in own:
+                    rows.names.append((labels.dataset_label(dataset), {}))
+                    own[dataset] = len(rows.names) - 1
+                rows.places[dataset, model, loss] = own.get(dataset, len(rows.names) - 1)
+    return rows
 
 
 def _lanes(answer: Answer) -> list[Any]:
@@ -80,17 +92,18 @@ def answer_page(answer: Answer) -> Figure:
 def legend(answer: Answer) -> list[Line2D]:
     """Return the legend of an answer's panel."""
     look: dict[str, Any] = {"ls": "", "ms": 5}
-    keys = [
-        artists.key(series.label, series.style.color, marker=series.style.marker, **look, **_face(series, False))
-        for series in answer.series
-        if series.label
-    ]
+    keys = []
+    for series in (series for series in answer.series if series.label):
+        infinite = int(np.isinf(series.values["mean"].to_numpy(float)).sum())  # no axis has room for them
+        label = f"{series.label} (infinite on {count(infinite, 'pair')})" if infinite else series.label
+        marker = {"marker": series.style.marker} | look | _face(series, False)
+        keys.append(artists.key(label, series.style.color, **marker))
     if answer.hollow:
         keys.append(artists.key(answer.hollow, GREY, marker="o", mfc="white", **look))
     if any(series.values["open"].any() for series in answer.series):
         keys.append(artists.key("larger than shown", GREY, marker=">", mfc="white", **look))
     if len(answer.spans):
-        tick = {"marker": "|", "ls": "", "ms": 8, "mew": 1.5} if _ticks(answer) else {"lw": 6}
+        tick = {"marker": "|", "ls": "", "ms": 8, "mew": 1.5} if _ticks(answer) else {"lw": 6, "solid_capstyle": "butt"}
         keys.append(artists.key(answer.span, INK if _ticks(answer) else SPAN, **tick))
     return keys
 
@@ -126,10 +139,10 @@ def draw_answer(ax: Axes, answer: Answer) -> None:
     for artist in (*ax.lines, *ax.collections):  # within the limits, but their boxes confuse the layout of subfigures
         artist.set_in_layout(False)
     ax.set(xlim=(low, high), ylim=(len(rows.names) - 0.4, -0.6), yticks=range(len(rows.names)))
-    names = [wrapped(name, NAMES, 7.5).replace(" ·\n", "\n") for name, _ in rows.names]
+    names = [wrapped(name, NAMES, 7.5).replace(" ·\n", "\n").replace("\n· ", "\n") for name, _ in rows.names]
     ax.set_yticklabels(names, size=7.5)
-    for tick, (_, bold) in zip(ax.get_yticklabels(), rows.names, strict=True):
-        tick.set_fontweight("bold" if bold else "normal")
+    for tick, (_, look) in zip(ax.get_yticklabels(), rows.names, strict=True):
+        tick.set(**look)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(answer.axis)

@@ -53,6 +53,11 @@ def shows_growth(rows: pd.DataFrame) -> bool:
     return rows["classes"].nunique() >= GROWTH
 
 
+def slope(rows: pd.DataFrame) -> float:
+    """Return the least-squares slope of the KL on log k, in nats per unit of log k."""
+    return float(np.polyfit(np.log(rows["classes"].to_numpy(float)), rows["kl"].to_numpy(float), 1)[0])
+
+
 def legend_keys(styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
     """Return the legend entries of `draw_panel`; pass `joined` if lines join the marks."""
     return [

@@ -20,7 +20,7 @@ from halobench.reporting.plotting.style import GREY, INK
 
 LETTER = 0.53  # average ratio of a letter's width to its font size
 LEAST = 6.4  # width of the head, in inches
-LONE = 3.4  # minimum width of a single panel, in inches
+TALLER = 1.5  # times as high, at most, as panels of few columns that are widened to the head's width
 SPARSE = 0.8  # if a smaller share of a grid's places has panels, they are laid out one after another, like words
 WIDEST = 14.0  # width of a page's panels, in inches; beyond it, 7-point text is under 8 px on a page of 1,280 px
 TALL = 1.7  # a page's height over its width; on taller pages, rows continue to the right
@@ -95,9 +95,8 @@ def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, 
 def _page(text: PageText, lines: Sequence[Sequence[Key | None]], size: tuple[float, float]) -> Page:
     """Return a page with panels in lines of equal length; None leaves a place empty."""
     keys = [key for line in lines for key in line if key]
-    scale = max(1.0, LONE / size[0]) if len(keys) == 1 else 1.0
     width, height = max(map(len, lines), default=3) * size[0], max(len(lines), 0.1) * size[1]
-    figure = blank_figure(scale * width, scale * height)
+    figure = blank_figure(max(width, LEAST), height * min(max(LEAST / width, 1), TALLER))
     number = {key: i for i, key in enumerate(keys)}
     places: list[Any] = [[number.get(key, -1) if key else -1 for key in line] for line in lines]
     subplots = figure.subplot_mosaic(places, empty_sentinel=-1) if keys else {}
