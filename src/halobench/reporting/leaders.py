@@ -63,7 +63,7 @@ def _compared(rows: pd.DataFrame, correction: float) -> Compared:
 
 
 def leader(methods: Compared) -> str:
-    """Say which loss is best, and by how much, in the metric's unit, it beats the next one; "" if there is only one.
+    """Say which loss is best and by how much it beats the next one, in the metric's unit; "" if there is only one loss.
 
     Each loss is combined with its best calibrator. The difference between the best two losses is paired over seeds. The
     interval of this difference is widened if seeds share samples, but not corrected for the choice of the two losses.

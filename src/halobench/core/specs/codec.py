@@ -126,7 +126,7 @@ def to_json(value: Any) -> str:
 
 
 def checked(build: F) -> F:
-    """Check a function's keyword-only arguments, the options of a plug-in, by their annotations.
+    """Make a function check its keyword-only arguments, the options of a plug-in, against their annotations.
 
     For example, ``gamma: Annotated[Number, Field(ge=0)] = 3.0`` accepts numbers, as YAML and JSON write them, of at
     least 0. Any other value raises SpecError with the option as its key.

@@ -29,7 +29,7 @@ def certified_radius(
     level: float = 0.9,
     beta: float = 1.0,
 ) -> np.ndarray:
-    """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
+    """Return the radius of a ball around each input on which the confidence in its label is proved to be >= `level`.
 
     The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and float64 rounding. The proof
     implies nothing about larger balls; an attack bounds the radius from above.

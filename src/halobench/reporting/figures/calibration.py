@@ -28,9 +28,9 @@ Test NLL (in nats) and expected calibration error (ECE), by calibrator and train
 lines show predictors that need no training: the known posterior itself (bayes), which no model can beat in NLL; a
 uniform guess; and the label of the nearest training point. If labels are uncertain, scores are expectations under the
 known posterior. If labels are certain, ECEs near the floor (``ece_floor`` in the table of metrics) are too small to
-rank. A temperature is fitted to minimise NLL, so it can worsen ECE. The panels count the exceptions: models that
-classify every validation point correctly, so that no temperature is optimal; fits of the paper's code that end at a
-negative temperature; and calibrators that set a probability to 0, which makes the NLL infinite.
+rank. A temperature is fitted to minimise NLL, so it can worsen ECE. Notes in the panels count the models that have no
+optimal temperature (all validation points are classified correctly), a negative temperature from the paper's code, or
+an infinite NLL (a label that occurs gets probability 0).
 """
 
 TITLE = "What temperature scaling changes on test data"

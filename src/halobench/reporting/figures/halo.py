@@ -99,7 +99,7 @@ def _title(shares: pd.DataFrame) -> str:
 
 
 def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:
-    """Return where a falling share, linear between the distances, first is half of its start; infinite if nowhere."""
+    """Return the distance at which a falling share first is half of its start, interpolated; infinity if it never is."""
     half = shares[0] / 2
     after = int(np.argmax(shares <= half))
     if shares[after] > half:

@@ -158,7 +158,7 @@ def latex(table: Table, name: str, note: str = "") -> str:
 
 
 def tabular(cells: pd.DataFrame) -> str:
-    """Return a part's blocks and columns as a tabular; blocks' headings extend over the empty cells next to them."""
+    """Return a part's cells as a LaTeX tabular; headings of blocks extend over the empty cells next to them."""
     groups = [len([*heads]) for _, heads in itertools.groupby(cells.columns.get_level_values(0))]
     ends = itertools.accumulate(groups, initial=1)
     # The rules below groups' headings are at the start of the next row.
