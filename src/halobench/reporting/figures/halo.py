@@ -99,7 +99,7 @@ def _title(shares: pd.DataFrame) -> str:
 
 
 def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:
-    """Return the distance at which a falling share first is half of its start, interpolated; infinity if it never is."""
+    """Return the distance at which a falling share first is half of its start, interpolated; infinity if never."""
     half = shares[0] / 2
     after = int(np.argmax(shares <= half))
     if shares[after] > half:
