@@ -72,7 +72,7 @@ RADII = {  # the series of the answer on reach
 }
 # The sentences of an answer and its detail, by number, that README.md has.
 IN_README = {"reach": (0,), "temperature": (0, 2), "mixup": (0, 1), "maps": ()}
-SHORTER = "For some networks; cross-entropy trained for fewer epochs does better."
+SHORTER = "For some networks; at the same fit of the labels, cross-entropy after TS does better."
 
 
 @functools.cache

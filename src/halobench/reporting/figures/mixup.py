@@ -13,8 +13,8 @@ SHORT = "Does Mixup avoid it?"
 CATEGORY = "1 Answers"
 CAPTION = """\
 Test NLL (in nats) of each other loss, uncalibrated, minus that of cross-entropy at the optimal temperature, per pair of
-data set and model, with 95% t intervals over seeds. To the left of 0, the other loss has the lower NLL. Hollow marks
-are of MLPs, if there are other networks and the kinds of all are known.
+data set and model, with 95% t intervals over seeds. To the left of 0, the other loss has the lower NLL. MLPs have
+hollow marks if there are other networks and each network's kind is known.
 """
 LOSSES = 2
 
