@@ -35,6 +35,7 @@ PUBLISHED = {
 DRAWN = {
     "decision-radii": ("studies.halos.decision_radii", True),
     "one-number": ("studies.repair.one_number", False),
+    "paths": ("studies.paths.draw", True),
     "people": ("studies.people.draw", True),
     "votes": ("studies.votes.draw", True),
 }
