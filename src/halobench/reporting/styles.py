@@ -36,9 +36,9 @@ def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always have the same style, as have those that stand for one.
+    """Return a style for each loss: known losses have fixed styles, as have losses that stand for a known one.
 
-    Any other loss, or another one that stands for the same, gets the next free style.
+    Any other loss, or a second loss that stands for the same known one, gets the next free style.
     """
     spare, styles = _spare_styles(), dict[str, Style]()
     for loss in ordered(losses, KNOWN_LOSSES):
