@@ -53,7 +53,7 @@ def p_values(values: np.ndarray, margin: float, correction: float = 0.0) -> np.n
 def t_intervals(values: np.ndarray, correction: float | np.ndarray = 0.0) -> np.ndarray:
     """Compute `t_interval` for each row of values (g, n), n >= 1, without NaN: mean, low and high, (g, 3).
 
-    The correction is one number for all rows, or one for each, (g,).
+    The correction is one number for all rows, or an array (g,) with one number per row.
     """
     from scipy.special import stdtrit  # slow to import, and a dry run reads claims without judging them
 
