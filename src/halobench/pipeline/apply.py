@@ -100,7 +100,7 @@ def _columns(names: np.ndarray, fitted: Calibrator) -> list[int] | None:
 
 
 def _stream(fitted: Calibrator, stream: IO[bytes], sink: IO[bytes], kind: str, columns: list[int] | None) -> int:
-    """Map an array in .npy format from one stream to another, and return its number of rows."""
+    """Map an array in .npy format from one stream to another, and return the number of rows."""
     version = np.lib.format.read_magic(stream)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_column, dtype = reader(stream)

@@ -144,7 +144,7 @@ def free_slots(device: Device) -> str:
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
-    """Take a slot as soon as one is free; print a line if none is free at first."""
+    """Take a slot as soon as any is free; print a line if no slot is free at first."""
     folder = _lock_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def model_markers(models: Iterable[str]) -> dict[str, str]:
 
 
 def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each calibrator, in order; calibrators that don't define a style get spare ones."""
+    """Return a style for each calibrator, in order; calibrators that don't define a style get spare styles."""
     spare = _spare_styles()
     return {name: CALIBRATOR_STYLES.get(name) or next(spare) for name in calibrators}
 

@@ -73,7 +73,7 @@ def noisiest_cells(
     """Return the rows of as many (data set, model) pairs as fit into `most` panels, and a sentence if some don't fit.
 
     Data sets with more label noise come first; among data sets with equal noise, the first model of each comes before
-    any second one. At least one pair and all reference rows are kept.
+    any second model. At least one pair and all reference rows are kept.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}

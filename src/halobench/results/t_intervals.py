@@ -11,7 +11,7 @@ LEVEL = 0.95  # coverage
 
 
 def t_interval(values: Sequence[float] | np.ndarray, correction: float = 0.0) -> tuple[float, float, float]:
-    """Return the mean over seeds (one value each; NaNs are left out) and the ends of its Student's t interval.
+    """Return the mean over seeds (one value per seed; NaNs are left out) and the ends of its Student's t interval.
 
     `correction` is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of the mean if seeds resample
     the same samples: the ratio of test samples to training samples. The correction is 0 if seeds are independent.

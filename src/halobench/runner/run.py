@@ -177,7 +177,7 @@ def _rule(job: Job) -> str:
 
 
 def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:
-    """Return jobs with their states, and the names of those that the targets need (none if Snakemake is to decide)."""
+    """Return jobs with their states, and the names of the jobs that targets need (none if Snakemake is to decide)."""
     if targets == ["partial"]:
         jobs, states = plan.survey("partial")
         return jobs, states, set(states)

@@ -147,7 +147,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
 
 
 def claims_file(workflow: Path) -> Path:
-    """Return the claims file next to the configuration or, if there is none, the workflow's own."""
+    """Return the claims file next to the configuration or, if there is no such file, the workflow's own."""
     return Path(CLAIMS) if Path(CLAIMS).exists() else workflow / "claims.yaml"
 
 

@@ -37,7 +37,7 @@ def last_line(log: Path) -> str:
 
 
 def before_last(log: Path, most: int = 2) -> list[str]:
-    """Return up to `most` lines before the last one, without the command at the top of the log."""
+    """Return up to `most` lines before a log's last line, without the command at the top of the log."""
     return [line for line in lines(log)[:-1] if not line.startswith("$ ")][-most:]
 
 

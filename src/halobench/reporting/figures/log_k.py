@@ -34,7 +34,7 @@ LEAST_GROWTH = 0.05  # nats per unit of log k, of the slope's 95% interval over 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a panel per pair of distribution family and model, with a line per loss and one for 1-NN's closed form."""
+    """Draw a panel per pair of distribution family and model, with a line per loss and 1-NN's closed form as a line."""
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != REFERENCE) & (table["model"] != "nearest")]
     if trained.empty:

@@ -102,7 +102,7 @@ def _test(row: Any, see: tuple[tuple[str, str], ...]) -> Entry:
 def _outcome(row: Any) -> tuple[Any, ...]:
     """Return the entries of a row after its name; verdicts are sorted from claims that hold to untested ones.
 
-    The verdict on a test is the one after Holm's correction. The verdict on a single pair is by its own interval.
+    The verdict on a test is the one after Holm's correction. A single pair's verdict is by the pair's own interval.
     """
     verdict = row.adjusted or row.verdict
     own = Entry(labels.VERDICTS[row.verdict], _rank(row.verdict)) if row.adjusted else Entry("–")

@@ -94,7 +94,7 @@ def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
-    """Judge one claim; return the row with scope all, then one for each pair."""
+    """Judge one claim; return the row with scope all, then a row for each pair."""
     try:
         claim = resolved(claim, tables.table("runs"))
         units = measure(claim, tables)
