@@ -1,8 +1,8 @@
 """Measure how far a classifier's certainty reaches around its training samples, and what calibration can repair.
 
 Import public names from ``halobench`` itself: modules may move, but public names won't. Each public name is loaded on
-first use, so ``import halobench`` is quick. Calibration needs no extra; if a name needs one that is missing, the error
-explains how to install it.
+first use, so ``import halobench`` is quick. Calibration needs no extra; if a name needs an extra that is missing, the
+error explains how to install the extra.
 """
 
 from __future__ import annotations

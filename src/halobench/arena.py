@@ -62,13 +62,13 @@ class Pair(NamedTuple):
 
 
 def read(path: Path | str) -> Iterator[Pair]:
-    """Yield the pairs of a file, in alphabetical order, each checked; only one is in memory at a time.
+    """Check and yield the pairs of a file, in alphabetical order, with only one pair in memory at a time.
 
     Raises
     ------
     SpecError
-        If the file can't be opened, has no pair, or if a pair has missing arrays, or arrays that aren't probabilities
-        and labels; the error names the group and the array.
+        If the file can't be opened or has no pair, or if a pair has missing arrays, or arrays that aren't
+        probabilities and labels; the error names the group and the array.
     MissingExtraError
         If h5py isn't installed.
     """
@@ -112,7 +112,7 @@ def _pair(place: str, dataset: str, model: str, group: Any) -> Pair:
 def compare(path: Path | str, methods: Sequence[str] = ()) -> pd.DataFrame:
     """Compare temperature scaling, ``auto`` and other calibrators on each pair of a file.
 
-    Probabilities get a floor: a fitted one (`halobench.calibration.floor`) if some are 0, and otherwise 1e-12.
+    A floor is added to probabilities: a fitted floor (`halobench.calibration.floor`) if some are 0, or else 1e-12.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def compare(path: Path | str, methods: Sequence[str] = ()) -> pd.DataFrame:
         ``uncalibrated`` and after ``exact``, the optimal temperature, ``auto`` and each method (NaN without a finite
         fit); ``T``, the optimal temperature (NaN if there is none); ``chosen``, the calibrator that ``auto`` chose; and
         ``note``: whether the calibration set is separable, so that no temperature is optimal, or by how much the NLL at
-        the temperature where the paper's code stops exceeds the lowest one, if by more than 0.001 nats.
+        the temperature where the paper's code stops exceeds the lowest NLL, if by more than 0.001 nats.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _nll(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _note(logits: np.ndarray, labels: np.ndarray, exact: TemperatureFit) -> str:
-    """Return what is worth knowing about a pair's temperature."""
+    """Return a note if a pair has no optimal temperature, or if the paper's code misses it; otherwise, ""."""
     if exact.separable:
         return "separable: no temperature is optimal"
     early = fit_paper(logits, labels)
@@ -179,15 +179,15 @@ def _note(logits: np.ndarray, labels: np.ndarray, exact: TemperatureFit) -> str:
 
 
 def write(path: Path | str, results: Path | str = "results") -> int:
-    """Write the cells of a results folder in CalArena's layout, and return their number.
+    """Write the cells of a results folder in CalArena's layout, and return the number of cells.
 
-    A data set's group is called ``DATASET-seedN``, since seeds have samples of their own, and a model's ``MODEL-LOSS``.
-    Probabilities are float64; labels are those drawn, with noise. ``posterior_test`` is written where it is known.
+    A data set's group is called ``DATASET-seedN``, since each seed has its own samples, and a model's ``MODEL-LOSS``.
+    Probabilities are float64; labels are the drawn labels, with noise. ``posterior_test`` is written if it is known.
 
     Raises
     ------
     SpecError
-        If the folder has no trained cells, or one has no logits.
+        If the folder has no trained cells, or a cell has no logits.
     MissingExtraError
         If h5py isn't installed.
     """

@@ -2,7 +2,7 @@
 
 Each function returns a matplotlib figure, which `save` writes to disk. Columns missing from a frame are filled in from
 `DEFAULTS`, as if there were one unnamed data set, model and loss, with one seed. To compare losses, for example, label
-the rows of each::
+the rows of each loss::
 
     both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
     save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")
@@ -55,7 +55,7 @@ def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
     Parameters
     ----------
     curves : DataFrame
-        As returned by `probe`. Without absolute distances (``radius``), relative ones (``relative_radius``) are used.
+        As returned by `probe`. Without distances (``radius``), relative distances (``relative_radius``) are used.
     **columns
         Columns to set to a single value in all rows, e.g. ``probe="sphere"``.
 
@@ -96,8 +96,8 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
     Parameters
     ----------
     bins : DataFrame, Reliability, or mapping of calibrator to Reliability
-        ``calibrate(...).reliability``, of whose calibrators ``none``, ``paper`` and ``exact`` are shown; or one or more
-        results of `halobench.reliability`, under the names to show.
+        ``calibrate(...).reliability``, whose calibrators ``none``, ``paper`` and ``exact`` are shown; or one or more
+        results of `halobench.reliability`, by the names to show.
     **columns
         Columns to set to a single value in all rows.
 
@@ -152,7 +152,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
 
 
 def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Add the scores of the posterior for each data set with uncertain labels that doesn't have them yet."""
+    """Add the scores of the posterior for each data set with uncertain labels that doesn't have these scores yet."""
     scored = set(metrics.loc[metrics["model"] == "bayes", "dataset"])
     lead = {"model": "bayes", "loss": "reference", "seed": 0, "split": "test", "labels": "noisy", "calibrator": "none"}
     rows = [

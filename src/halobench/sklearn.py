@@ -63,11 +63,11 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
     Parameters
     ----------
     estimator : classifier
-        If it is already trained, pass ``FrozenEstimator(classifier)`` and fit to samples that it wasn't trained on.
+        Pass a trained classifier as ``FrozenEstimator(classifier)``, and fit to samples that it wasn't trained on.
     cv : int, splitter or iterable, optional
         Passed to scikit-learn's ``cross_val_predict``; five stratified folds by default.
     floor : float, optional
-        The number in (0, 1) to add to probabilities, which scikit-learn sets to about 1e-12. By default, it is fitted
+        The number in (0, 1) to add to probabilities (scikit-learn's is about 1e-12). By default, the floor is fitted
         together with a temperature if a cross-validated probability is 0 (`halobench.calibration.floor`).
 
     Attributes
@@ -77,7 +77,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
     classes_ : (k,) array
         The labels of the columns.
     floor_ : float
-        The number that is added to probabilities; 1e-12 if none was 0 in fitting, and 0 for ``decision_function``.
+        The number added to probabilities; 1e-12 if no probability was 0 in fitting, and 0 for ``decision_function``.
     """
 
     def __init__(self, estimator: Any, cv: Any = None, floor: Any = None):
@@ -86,7 +86,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         self.floor = floor
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train a clone of the classifier and, if it gives probabilities, fit the floor to cross-validated ones."""
+        """Train a clone of the classifier and, if it gives probabilities, fit the floor with cross-validation."""
         self._train(X, y)
         fitted = self._method == "predict_proba" and self.floor is None
         self._set_floor(self._held_out(X, y) if fitted else None, y)
@@ -117,7 +117,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         return cross_val_predict(self.estimator, X, column_or_1d(y), cv=self.cv, method=self._method)
 
     def _set_floor(self, probabilities: Any, y: Any) -> None:
-        """Set the floor: the one that was passed, or one that is fitted to probabilities (n, k), if some are 0."""
+        """Set the floor to the value that was passed or, if some probabilities (n, k) are 0, fit the floor to them."""
         check_floor(self.floor)
         require(self.floor != 0, "floor", self.floor, "a number above 0, or None")
         self.floor_ = 0.0 if self._method == "decision_function" else self.floor or USUAL_FLOOR
@@ -255,8 +255,8 @@ class TemperatureScaling(_Scaling):
     fit_ : TemperatureFit
         The optimum and its certificate, as returned by `halobench.fit_temperature`.
     temperature_ : float
-        The optimal temperature. Separable samples have no optimum; that for labels smoothed by 1 / (n + 1) is used
-        instead.
+        The optimal temperature. Separable samples have no optimum; the optimum for labels smoothed by 1 / (n + 1) is
+        used instead.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -318,7 +318,7 @@ class PostHoc(_Scaling):
         As for `TemperatureScaling`.
     probabilities : bool
         True if samples are probabilities rather than logits. A floor, `floor_`, is added to them: 1e-12 or, if some are
-        0, one that is fitted (`halobench.calibration.floor`).
+        0, a fitted floor (`halobench.calibration.floor`).
 
     Attributes
     ----------

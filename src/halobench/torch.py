@@ -9,7 +9,7 @@
     probabilities = calibrated.predict_proba(inputs)
     torch.onnx.export(calibrated, (inputs,), "calibrated.onnx", dynamo=True)
 
-The module's probabilities are those of the calibrator: within 1e-12 in float64 and, for logits of usual sizes, within
+The module's probabilities equal the calibrator's, to within 1e-12 in float64 and, for logits of usual sizes, within
 1e-6 in float32. Without a model, its inputs are logits, or probabilities with ``probabilities=True``. Gradients flow
 through the map to the logits; the map itself is fixed, so its numbers are buffers.
 """
@@ -46,13 +46,13 @@ class Calibrated(nn.Module):
     Parameters
     ----------
     fitted : Calibrator, AutoFit, PartnerFit or TemperatureFit
-        Its map must be temperature, top-versus-rest, partner or matrix scaling, also with a floor.
+        Its map must be temperature, top-versus-rest, partner or matrix scaling, with or without a floor.
     model : nn.Module, optional
         Maps inputs to logits (n, k), with the classes in the order of the fit. By default, inputs are logits.
     probabilities : bool, optional
-        True if the model, or the input without one, gives probabilities, whose logarithms are then mapped; False if it
-        gives logits, even if they look like probabilities, which are refused otherwise. An exported module no longer
-        checks its inputs.
+        True if the model, or the input without a model, gives probabilities, whose logarithms are then mapped; False
+        for logits, even if they look like probabilities. By default, logits that look like probabilities are refused.
+        An exported module no longer checks its inputs.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Calibrated(nn.Module):
     Raises
     ------
     SpecError
-        If the calibrator has another map, or none, or if what it is to map looks like probabilities.
+        If the calibrator has another map or no map, or if the logits to map look like probabilities.
     """
 
     def __init__(self, fitted: Savable, model: nn.Module | None = None, probabilities: bool | None = None):
@@ -94,7 +94,7 @@ class Calibrated(nn.Module):
         return calibrated
 
     def _check(self, rows: torch.Tensor) -> None:
-        """Raise SpecError unless rows (n, k) are what the module is to map."""
+        """Raise SpecError unless rows (n, k) are logits or, with `probabilities`, probabilities."""
         if self.probabilities:
             check_logits(logarithm(as_probabilities(as_array(rows))), self._zeros)
         # Most logits have one below 0, so they needn't be copied from a GPU.
@@ -170,7 +170,7 @@ class _Floored(_Map):
 
 
 def _is_top(logits: torch.Tensor) -> torch.Tensor:
-    """Return True at the first of each row's largest logits, (n, k)."""
+    """Return an array (n, k) that is True at the first of each row's largest logits."""
     return logits.argmax(dim=1, keepdim=True) == torch.arange(logits.shape[1], device=logits.device)
 
 

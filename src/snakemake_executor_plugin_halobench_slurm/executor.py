@@ -37,7 +37,7 @@ def has_ended(state: str, reason: str) -> bool | None:
 
 
 def note_end(log: Path, number: str, state: str, job: Any) -> None:
-    """Add how SLURM ended a job, and what to change, to its SLURM log; a stage's own failure is in its own log."""
+    """Note in a job's SLURM log how SLURM ended the job and what to change; a stage's failure is in the stage's log."""
     if state == "FAILED":
         return
     asked, more = {key: job.resources.get(key) for key in ("mem_mb", "runtime")}, ""
@@ -88,12 +88,12 @@ class Executor(SlurmExecutor):
             queue.forget(SUBMITTED, run)
 
     def get_account_arg(self, job: Any) -> Iterator[str]:
-        """Leave the account to sbatch, which knows the default and rejects a wrong one."""
+        """Leave the account to sbatch, which knows the default account and rejects a wrong account."""
         account = job.resources.get("slurm_account")
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
     def run_jobs(self, jobs: list[Any]) -> None:
-        """Submit jobs, unless nodes can't see the working directory, in which case the first are refused."""
+        """Submit jobs, or refuse the run's first jobs if nodes can't see the working directory."""
         if self.note is None and (problem := self.begin(jobs[0])):
             for job in jobs:
                 self.refuse(SubmittedJobInfo(job), problem)
@@ -137,7 +137,7 @@ class Executor(SlurmExecutor):
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=list(map(str, logs)))
 
     def has_files(self, job: Any) -> bool:
-        """Return True if a job has written its files in this run; they have temporary names until its stage is done."""
+        """Return True if a job has written its files in this run; files have temporary names until a stage is done."""
         since = self.note.stat().st_mtime if self.note else 0.0  # on the same file system's clock
         paths = [Path(path) for path in job.output]
         return all(path.exists() and path.stat().st_mtime >= since for path in paths)
@@ -163,7 +163,7 @@ class Executor(SlurmExecutor):
         await asyncio.to_thread(self.over.wait, self.workflow.executor_settings.init_seconds_before_status_checks)
 
     def cancel_jobs(self, active_jobs: list[Any]) -> None:
-        """Cancel these jobs, if any; otherwise all jobs of the run."""
+        """Cancel `active_jobs` or, if the list is empty, all jobs of the run."""
         which = [job.external_jobid for job in active_jobs] or ["--me", f"--name={self.run_uuid}"]
         try:
             queue.ask("scancel", *which)

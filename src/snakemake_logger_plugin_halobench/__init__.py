@@ -1,6 +1,6 @@
 """A Snakemake logger plug-in that shows the progress of a halobench run (``snakemake --logger halobench``).
 
-It listens to the events of Snakemake's logger interface. `halobench run` uses it by default.
+The plug-in listens to the events of Snakemake's logger interface. `halobench run` uses the plug-in by default.
 """
 
 import logging
@@ -39,7 +39,7 @@ class LogHandler(LogHandlerBase):
 
 
 def _open(settings: OutputSettingsLoggerInterface) -> Any:
-    """Return the view, importing only the one needed, since Snakemake imports every logger plug-in at each start."""
+    """Return the view, importing only its module, since Snakemake imports every logger plug-in at each start."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from .bars import Bars
 

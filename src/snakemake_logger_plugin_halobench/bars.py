@@ -1,4 +1,4 @@
-"""Show a run live on a terminal: a total bar and one per stage, the running jobs, and the time left."""
+"""Show a run live on a terminal: a bar for the total and per stage, the running jobs, and the time left."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Bars(Lines):
         return Group(self._grid(bars, 2), elapsed, self._grid(shown, 1))
 
     def _grid(self, rows: Sequence[Sequence[RenderableType]], kept: int) -> RenderableType:
-        """Return rows in columns, of which `kept` is never wrapped, or as lines of text in a narrow terminal."""
+        """Return rows as a grid whose column `kept` is never wrapped or, in a narrow terminal, as lines of text."""
         if self.console.width < NARROW:
             return Group(*(Text(" ").join(cell for cell in row if isinstance(cell, Text)) for row in rows))
         grid = Table.grid(padding=(0, 1))

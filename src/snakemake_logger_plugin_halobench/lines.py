@@ -1,4 +1,4 @@
-"""Show a run as lines of text: one for each job that ends, messages as they arrive, and a final summary."""
+"""Show a run as lines of text: a line for each job that ends, messages as they arrive, and a final summary."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class Lines:
         """Put the time left into words; return an empty string until a job of each running stage has finished.
 
         The estimate assumes that a job takes the mean time of its stage's finished jobs, and that as many jobs run at
-        once as so far. A stage without finished jobs is assumed to be quick or, if it trains or probes, to take as long
-        as another one that does.
+        once as so far. A job of a stage without finished jobs is assumed to be quick or, if the stage is slow, to take
+        as long as jobs of other slow stages.
         """
         running, done, spent = list(self.running.values()), self.done.copy(), sum(self.spent.values())
         if not spent or any(job.stage not in done for job in running):

@@ -187,14 +187,14 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _cells(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Return the names of trained cells, by which shells complete an argument."""
+    """Return the names of trained cells, with which shells complete an argument."""
     from halobench.results.cell_results import cell_names
 
     return cell_names(parsed_args.results)
 
 
 def add(commands: Any) -> None:
-    """Add the commands to the parsers of all commands; those with `passed_on` pass other arguments on to Snakemake."""
+    """Add the commands to the parser; commands with `passed_on` pass other arguments on to Snakemake."""
 
     command = functools.partial(options.command, commands)
     run = command("run", "Run Snakemake, resuming an interrupted run.", RUN, run=_run, passed_on=True)

@@ -30,7 +30,7 @@ class PrintVersion(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; SpecError is raised if a stage declares itself wrongly."""
+    """Return the parser of all commands; SpecError is raised if a stage's declaration is wrong."""
     from halobench.cli import commands, stages
 
     form = argparse.RawDescriptionHelpFormatter
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse arguments, putting those that a command passes on to Snakemake in ``rest``."""
+    """Parse arguments; ``rest`` gets the arguments that a command passes on to Snakemake."""
     parser = build_parser()
     if "_ARGCOMPLETE" in os.environ:  # the shell asks how to complete a command
         import argcomplete

@@ -21,7 +21,7 @@ def read_json(text: str) -> Any:
 
 
 def at_least(least: int, kind: type, what: str) -> Callable[[str], Any]:
-    """Return a function that parses a number of this kind; the number must be finite and at least `least`."""
+    """Return a function that parses a number of type `kind`; the number must be finite and at least `least`."""
 
     def read(text: str) -> Any:
         try:
@@ -87,7 +87,7 @@ def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
 
 
 def command(commands: Any, name: str, summary: str, epilog: str = "", **defaults: Any) -> argparse.ArgumentParser:
-    """Add a command, whose epilog keeps its line breaks, to the parsers of all commands; return its parser."""
+    """Add a command, whose epilog keeps its line breaks, to the parsers of all commands; return the new parser."""
     form = argparse.RawDescriptionHelpFormatter
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=summary, epilog=epilog, formatter_class=form, allow_abbrev=False

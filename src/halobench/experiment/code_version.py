@@ -1,4 +1,4 @@
-"""Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes to it cause reruns.
+"""Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes cause reruns.
 
 Imports are read from the source text and followed from a spec's plug-ins and from the modules that a stage's file
 declares as its ``code``. A new helper module therefore counts as soon as it is imported, even if it is next to a loss
@@ -42,9 +42,9 @@ TITLES = "titles of plug-ins"  # represents these titles in a map
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
     """Return digests, by module, of the code on which the numbers of a stage with these plug-ins (kind, name) depend.
 
-    A module of the package is identified by its path in the package (``losses/mixup``), and any other by its path with
-    a suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. A file that is edited
-    later counts as it was when this process first read it.
+    A module of the package is identified by its path in the package (``losses/mixup``), and all others by paths with
+    suffixes (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. A file that is
+    edited later counts as it was when this process first read it.
     """
     return dict(_code_map(stage, tuple((kind, name) for kind, name in plugins)))
 
@@ -55,7 +55,7 @@ def stage_modules(stage: str) -> list[str]:
 
 
 def read_ahead(stage: str) -> None:
-    """Read and parse the files of a stage, so that forks of this process only need to do so for files edited since."""
+    """Read and parse the files of a stage, so that forks of this process need to do so only for files edited later."""
     _code_map.__wrapped__(stage, ())
 
 
@@ -70,8 +70,8 @@ def require_code(
 ) -> dict[str, str]:
     """Return the code map of a job that was requested with `code`, a map or its digest.
 
-    Raises SpecError if the code has been edited since, because the result would count as computed by the requested
-    code.
+    Raises SpecError if the code was edited after the request, because the result would count as computed by the
+    requested code.
     """
     present = code_map(stage, plugins)
     if code not in (None, present, code_digest(present)):
@@ -105,7 +105,7 @@ def _digest(content: bytes) -> str:
 
 
 def _stated(path: Path, name: str) -> Any:
-    """Return the value of a constant at the top of a file, or ``...`` if it isn't a literal; None without it."""
+    """Return a constant's value in a file, ``...`` if it isn't a literal, or None if there is no such constant."""
     for node in parsed(path, path.stat().st_mtime_ns).body:
         if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
             return literal(node.value)
@@ -235,7 +235,7 @@ def _is_library(top: str, folder: Path) -> bool:
 def _installed(folder: Path) -> frozenset[str]:
     """Return the top-level modules and packages that installers have recorded in a folder.
 
-    A project's own folder may also have metadata (``.egg-info``), but it has no installer's record.
+    A project's own folder may also have metadata (``.egg-info``), but that folder has no installer's record.
     """
     installed = importlib.metadata.distributions(path=[str(folder)])
     files = (file for each in installed if each.read_text("RECORD") for file in each.files or ())

@@ -1,7 +1,7 @@
 """Load a configuration and check that its names are consistent.
 
 This module finds all problems that can be found without importing torch, and reports them together;
-`halobench.runner.validation` finds those that appear only when models and losses are built.
+`halobench.runner.validation` finds the problems that appear only when models and losses are built.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
 
 
 def _with_dotted(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Set the values of dotted keys in their places, which override what is there, as on a command line."""
+    """Set the values of dotted keys in their places, overriding the values there, as on a command line."""
     plain = {key: value for key, value in raw.items() if "." not in str(key)}
     if len(plain) == len(raw):
         return plain
@@ -77,7 +77,7 @@ def _with_dotted(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(part: Any, words: list[str], value: Any, key: str) -> None:
-    """Set the value below `part` that the `words` of a dotted key lead to; the longest name that exists counts."""
+    """Set the value below `part` that the `words` of a dotted key lead to; the longest existing name is used."""
     name: Any = words[0]
     used = 1
     if isinstance(part, list):
@@ -161,7 +161,7 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
 
 
 def _plugin_entry(section: str, name: str) -> str:
-    """Return what to add if a name that the configuration doesn't define is that of a plug-in."""
+    """Return the entry to add if a name that the configuration doesn't define is a plug-in's; otherwise, ""."""
     known = section in ("losses", "models") and name in plugins.names(section)
     return f", or add `{section}: {{ {name}: {{ name: {name} }} }}`" if known else ""
 
@@ -188,7 +188,7 @@ def _check_noise(config: Config) -> Iterator[SpecError]:
 
 
 def _check_titles(config: Config) -> Iterator[SpecError]:
-    """Report each key that is another plug-in's name, or of other options: pages show its title."""
+    """Report each key that names another plug-in or other options, since pages show the key's title."""
     for section, (kind, field) in TITLED.items():
         owners = plugin_facts.owners(kind)
         for key, entry in getattr(config, section).items():

@@ -25,7 +25,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _once(method: Method) -> Method:
-    """Cache a method of `Config`, which thousands of cells call with the same arguments."""
+    """Cache the results of a method of `Config` that thousands of cells call with the same arguments."""
 
     @functools.wraps(method)
     def cached(self: Any, *arguments: str) -> Any:
@@ -67,18 +67,18 @@ class Config(Sections):
         return True
 
     def probed(self, experiment: str) -> frozenset[Cell]:
-        """Return an experiment's probed cells: those in blocks with `probe`."""
+        """Return an experiment's probed cells, i.e. the cells in blocks with `probe`."""
         blocks = self.experiments[experiment].grid
         return frozenset(cell for block in blocks if block.probe for cell in block.cells())
 
     def laddered(self, experiment: str) -> frozenset[Cell]:
-        """Return the cells with a repair ladder: all, if the experiment's figures or tables include `repair`."""
+        """Return the cells with a repair ladder: all cells if the experiment shows `repair`, and otherwise none."""
         shown = (*self.figures(experiment), *self.tables(experiment))
         return frozenset(self.cells(experiment) if LADDER_DISPLAY in shown else ())
 
     @_once
     def stages(self, experiment: str) -> dict[Cell, tuple[str, ...]]:
-        """Return the stages of each of an experiment's cells, in the order in which they run."""
+        """Return the stages of each cell of an experiment, in the order in which the stages run."""
         for stage in CELL_STAGES:
             known = hasattr(self, stage.cells or "cells")
             refuse(
@@ -122,7 +122,7 @@ class Config(Sections):
     # rule. Specs are canonical plain data, without default values. Cells that differ only in their seeds share them.
 
     def task(self, stage: str, names: Mapping[str, str]) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
-        """Return the spec of a stage's job and the plug-ins that it runs, as kind and name; by default, both empty."""
+        """Return the spec of a stage's job and the plug-ins that it runs, as kind and name; both may be empty."""
         methods = (getattr(self, f"{stage}_{part}", None) for part in ("spec", "plugins"))
         spec, plugged = (method and method(*map(names.__getitem__, _parameters(method.__name__))) for method in methods)
         return spec or {}, tuple(plugged or ())
@@ -213,7 +213,7 @@ class Config(Sections):
         return frozenset(filter(is_distribution, {source.loader for source in self.sources.values()}))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
-        """Return a list with the plug-in that draws a data set's samples, or an empty list if none does."""
+        """Return a list with the plug-in that draws a data set's samples, or an empty list if no plug-in does."""
         loader = self.sources[self.datasets[dataset].source].loader
         return [("data", loader)] if loader in self.distributions else []
 
@@ -227,7 +227,7 @@ class Config(Sections):
         return [*self.sampler(dataset), *self.calibrate.scored_by]
 
     def repair_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
-        """Return the plug-ins that a repair stage runs, as kind and name; none if its samples aren't drawn."""
+        """Return the plug-ins that a repair stage runs, as kind and name; none if its data aren't drawn."""
         drawn = self.sampler(dataset)
         return [("models", self.models[model].name), *drawn] if drawn else []
 

@@ -136,7 +136,7 @@ def sources_of(kind: str, name: str) -> list[str]:
 
 
 def front_figures(config: Config, experiment: str) -> list[str]:
-    """Return the file names of an experiment's figures on the index page: the four questions' or else the first."""
+    """Return the file names of an experiment's figures for the index page: its answers or else the first figure."""
     stems = [file_stem(name) for name in config.figures(experiment)]
     return [name for name in QUESTIONS if name in stems] or stems[:1]
 
@@ -175,7 +175,7 @@ def reference_jobs(config: Config, dataset: str, seed: int) -> list[Job]:
 
 
 def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
-    """Return all jobs of a run's experiments, or of the given ones, once each, including those that provide weights."""
+    """Return all jobs of `experiments` (by default, the run's), once each, including jobs that provide weights."""
     listed: dict[tuple[str, str], Job] = {}
     for name in config.run if experiments is None else experiments:
         for job in (*computed_jobs(config, name), manifest_job(config, name), *drawn_jobs(config, name)):

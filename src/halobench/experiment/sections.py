@@ -38,7 +38,7 @@ def _given_keys(layer: Any, check: Callable[[Any], Recipe]) -> dict[str, Any]:
 
 
 def _named_kinds(probes: Any) -> Any:
-    """Return the probes; the kind of a probe that doesn't specify one is its name."""
+    """Return the probes; a probe that doesn't specify its kind gets its name as the kind."""
     if not isinstance(probes, dict):
         return probes
     return {name: {"kind": name} | keys if isinstance(keys, dict) else keys for name, keys in probes.items()}
@@ -48,7 +48,7 @@ TAKEN = (".snakemake", "src", "workflow", "profiles")  # folders in the working 
 
 
 def _check_folder(path: str) -> str:
-    """Return a path; raise SpecError if it can't be used unquoted in rules and shells, or isn't for results."""
+    """Return a path; raise SpecError if it can't be used unquoted in rules and shells, or can't be a results folder."""
     expected = "a folder other than the working directory and those above, with only letters, digits, and . _ + - /"
     place, here = Path(path).resolve(), Path.cwd()
     plain = re.fullmatch(r"[\w.+/-]+", path, re.ASCII)
@@ -65,7 +65,7 @@ MAIN_PROCESS_STAGES = tuple(name for name, stage in STAGES.items() if not stage.
 
 
 def _check_small(stages: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of small stages; raise SpecError for any other."""
+    """Return names of small stages; raise SpecError for any other stage."""
     for stage in stages:
         require(stage in MAIN_PROCESS_STAGES, "", stage, one_of(MAIN_PROCESS_STAGES, stage))
     return stages

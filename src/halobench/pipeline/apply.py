@@ -1,10 +1,10 @@
-"""Run the command ``apply``, which isn't a stage of the workflow: map new logits by a saved calibrator, block by block.
+"""Run the command ``apply``, which isn't a stage of the workflow: map new logits with a saved calibrator, in blocks.
 
-Files of any size are mapped within a few hundred megabytes of memory. The output has the input's form. An .npz file has
-``probabilities`` for each array of logits or probabilities (``test_probabilities`` for ``test_logits``) and, if they
-are known, the ``names`` of the classes in the order of the columns. An .npy file is one array. A table has the columns
-probability_NAME, after the input's columns that aren't logits or probabilities. Arrays of float32 give float32, others
-float64.
+Files of any size are mapped within a few hundred megabytes of memory. The output has the input's format. An .npz file
+has ``probabilities`` for each array of logits or probabilities (``test_probabilities`` for ``test_logits``) and, if
+known, the ``names`` of the classes in the order of the columns. An .npy file is one array. A table has the columns
+probability_NAME, after the input's columns that aren't logits or probabilities. Arrays of float32 give float32, and all
+other arrays give float64.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROW = re.compile(r"(\w+)\[(\d+)\]")  # the key of an error in a row
 
 
 def run_apply(path: Path, file: Path, out: Path, trust: bool = False) -> None:
-    """Map the logits in `file` by the calibrator saved at `path`, and write the probabilities to `out`."""
+    """Map the logits in `file` with the calibrator saved at `path`, and write the probabilities to `out`."""
     fitted = saved.read(path, trust).calibrator
     refuse(not file.is_file(), str(file), "this is a folder; pass a file" if file.is_dir() else "no such file")
     kind = file.suffix.lower()
@@ -49,7 +49,7 @@ def run_apply(path: Path, file: Path, out: Path, trust: bool = False) -> None:
 
 @contextlib.contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Turn the errors of decoders, of a dozen types, into a SpecError that names the file."""
+    """Turn decoders' errors, which have a dozen types, into a SpecError that names the file."""
     try:
         yield
     except (SpecError, ImportError, OSError):
@@ -59,7 +59,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _probabilities(fitted: Calibrator, rows: Any, kind: str, start: int = 0) -> np.ndarray:
-    """Return the calibrated probabilities of some rows, of which the first has the number `start` in its file."""
+    """Return the calibrated probabilities of some rows, the first of which is row `start` of its file."""
     try:
         if is_table(rows):
             return fitted.predict_proba(rows)
@@ -94,13 +94,13 @@ def _apply_npz(fitted: Calibrator, file: Path, out: Path) -> int:
 
 
 def _columns(names: np.ndarray, fitted: Calibrator) -> list[int] | None:
-    """Return the positions of the fit's classes among the `names` of a file's columns, or None if they are unknown."""
+    """Return the positions of the fit's classes among the `names` of a file's columns."""
     listed = list(map(str, names.ravel().tolist()))
     return [listed.index(name) for name in ordered(listed, fitted.names)]
 
 
 def _stream(fitted: Calibrator, stream: IO[bytes], sink: IO[bytes], kind: str, columns: list[int] | None) -> int:
-    """Map an array in .npy format from one stream to another, and return its number of rows."""
+    """Map an array in .npy format from one stream to another, and return the number of rows."""
     version = np.lib.format.read_magic(stream)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_column, dtype = reader(stream)
@@ -160,7 +160,7 @@ def _rows(columns: int) -> int:
 
 
 def _table(fitted: Calibrator, part: Any, start: int) -> Any:
-    """Return a part of a table with columns of probabilities in place of those of logits or probabilities."""
+    """Return a part of a table with calibrated probabilities in place of its logits or probabilities."""
     import pandas as pd
 
     require(is_table(part), "columns", Found(", ".join(map(str, part.columns[:8]))), EXPECTED)

@@ -86,7 +86,7 @@ def _compare_pairs(file: Path, out: Path | None) -> None:
 
 @contextlib.contextmanager
 def _progress(of: str = "halobench") -> Iterator[None]:
-    """Print what is being computed, by the logger `of`, on standard error, once `PATIENCE` seconds have passed."""
+    """Print the messages of the logger named `of` to standard error once `PATIENCE` seconds have passed."""
     logger, start = logging.getLogger(of), time.monotonic()
 
     class Late(logging.Handler):

@@ -1,4 +1,4 @@
-"""Run the stages of figures and tables for print, each made by a plug-in from tables that its function names."""
+"""Run the stages of figures and tables for print, which plug-ins make from the tables that their functions name."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from halobench.storage import tables_io
 def displaying(
     kind: str, spec: Any, tables: Path, out: Path, code: Code | None, packages: list[str]
 ) -> Iterator[tuple[StageRun, Any]]:
-    """Run the stage of a "figure" or "table"; yield its run and the plug-in's result from the tables that it reads.
+    """Run the stage of a "figure" or "table"; yield the stage's run and the plug-in's result.
 
     The spec has the plug-in's name under the stage's name, and perhaps a ``note``. `out` is the stem of the files that
-    it writes, or the record next to them.
+    the stage writes, or the path of the record next to these files.
     """
     is_spec = isinstance(spec, Mapping) and isinstance(spec.get(kind), str)
     require(is_spec, "spec", spec, f"a mapping with the name of a {kind} under {kind!r}")

@@ -49,7 +49,7 @@ def _machine() -> str:
 
 
 def _extras() -> str:
-    """Return which extras are complete, and how to install the others."""
+    """Say which extras are complete, and how to install the other extras."""
     missing = [name for name, modules in EXTRAS.items() if not all(map(importlib.util.find_spec, modules))]
     present = [name for name in EXTRAS if name not in missing]
     others = f"; not installed: {', '.join(missing)} (e.g. {install(missing[0])})" if missing else ""
@@ -57,7 +57,7 @@ def _extras() -> str:
 
 
 def _devices() -> tuple[list[str], list[str]]:
-    """Return lines on torch and each GPU, and the problems that a job would meet there."""
+    """Return lines on torch and each GPU, and the problems that a job would have with GPUs."""
     import torch
 
     from halobench.training.device import why_no_cuda
@@ -87,7 +87,7 @@ def _devices() -> tuple[list[str], list[str]]:
 
 
 def _driver() -> tuple[str, str]:
-    """Return the version of NVIDIA's driver, and a problem if there is one that doesn't work."""
+    """Return the version of NVIDIA's driver, and a problem if an installed driver doesn't work."""
     import pynvml
 
     try:
@@ -126,7 +126,7 @@ def _describe(uuid: str) -> tuple[str, list[str]]:
 
 
 def _slurm() -> str:
-    """Return whether this is a SLURM job or a machine that can submit some."""
+    """Say whether this process is a SLURM job, or else whether this machine can submit SLURM jobs."""
     if job := os.environ.get("SLURM_JOB_ID"):
         return f"SLURM: this is job {job}, on {os.environ.get('SLURMD_NODENAME', 'an unknown node')}"
     if shutil.which("sbatch"):
@@ -135,7 +135,7 @@ def _slurm() -> str:
 
 
 def _folders() -> str:
-    """Return the free space in the working directory, which gets the results."""
+    """Say how much space is free in the working directory, where results go."""
     return f"results go to {Path.cwd()}, with {size(shutil.disk_usage('.').free)} free"
 
 
@@ -147,7 +147,7 @@ def print_report() -> int:
 
 
 def _numbered(problems: list[str]) -> Iterator[str]:
-    """Yield a line for each problem, or one that says that there is none."""
+    """Yield a line for each problem, or a single line if there are no problems."""
     yield from (f"problem: {problem}" for problem in problems)
     if not problems:
         yield "no problems found"

@@ -71,7 +71,7 @@ def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list
 
 
 def _find(entry: str, gpus: Mapping[str, str]) -> str:
-    """Return the UUID for an entry of CUDA_VISIBLE_DEVICES, which may be a prefix of it."""
+    """Return the UUID for an entry of CUDA_VISIBLE_DEVICES, which may be a prefix of the UUID."""
     matches = [uuid for uuid in gpus.values() if entry.startswith("GPU-") and uuid.startswith(entry)]
     listed = ", ".join(f"{index} ({uuid})" for index, uuid in gpus.items())
     require(len(matches) == 1, VISIBLE, entry, f"the index or UUID of one of this machine's GPUs: {listed}")
@@ -83,11 +83,11 @@ _kept: list[tuple[Device, FileLock]] = []  # the slot of a process that has used
 
 @contextlib.contextmanager
 def device_slot(slots: int = 1) -> Iterator[Device | None]:
-    """Hold one of a device's `slots`, waiting for one if necessary, and let CUDA see only that device.
+    """Hold one of a device's `slots`, waiting for a free slot if necessary, and let CUDA see only that device.
 
     Enter this context before torch first uses CUDA, which reads the environment only once. A process that has used CUDA
-    occupies memory on the device until it ends, so it keeps its slot, and uses it in later contexts. The context yields
-    None if there is no device or none is allowed.
+    occupies memory on the device until it ends, so the process keeps its slot for later contexts. The context yields
+    None if there is no device or no device is allowed.
     """
     require(slots >= 1, "slots", slots, "at least 1")
     devices = visible_devices(os.environ, list_gpus())
@@ -108,7 +108,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
 
 
 def without_gpus() -> contextlib.AbstractContextManager[None]:
-    """Hide all GPUs in a context: some of torch's optimisers start CUDA on the first one, even if all is on the CPU."""
+    """Hide all GPUs in a context: some of torch's optimisers start CUDA even if everything is on the CPU."""
     return _environment({VISIBLE: ""})
 
 
@@ -134,7 +134,7 @@ def _lock_folder() -> Path:
 
 
 def free_slots(device: Device) -> str:
-    """Return how many slots of a device jobs hold, without taking any."""
+    """Say how many slots of a device jobs hold, without taking a slot."""
     held = 0
     for path in _lock_folder().glob(f"{device.uuid.replace('/', '_')}.*.lock"):
         with contextlib.suppress(Timeout, OSError), FileLock(path, blocking=False, fallback_to_soft=False):
@@ -144,7 +144,7 @@ def free_slots(device: Device) -> str:
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
-    """Take a slot as soon as one is free; print a line if none is free at first."""
+    """Take a slot as soon as any is free; print a line if no slot is free at first."""
     folder = _lock_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
 
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:
-    """Take a slot on the device with the most free ones (the first in a tie); return None if none is free."""
+    """Take a slot on the device with the most free slots (the first in a tie); return None if no slot is free."""
     with FileLock(folder / "choose.lock", fallback_to_soft=False):  # otherwise, two processes could block each other
         free = []
         for device in devices:

@@ -1,4 +1,4 @@
-"""Define the protocol that all stages share: each turns files into files and seals them with a record.
+"""Define the protocol that all stages share: a stage turns files into other files and seals these with a record.
 
 A stage itself parses the spec, does the work and writes the outputs. This module does everything else in a stage's run:
 it refuses code that was edited after the start of the run, removes files that killed writers left behind, takes a GPU
@@ -55,7 +55,7 @@ class StageRun:
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def write(self, *contents: Any) -> None:
-        """Write the stage's outputs, each in the format that its name says."""
+        """Write the stage's outputs, each in the format that its suffix names."""
         for path, content in zip(self.outputs, contents, strict=True):
             _WRITERS[path.suffix](path, content)
 
@@ -89,11 +89,11 @@ def stage(
     reads: Mapping[str, Path] = MappingProxyType({}),
     record_path: Path | None = None,
 ) -> Iterator[StageRun]:
-    """Run a stage: yield a run for it to fill in, and then seal its outputs in `folder` with a record.
+    """Run a stage: yield a run for the stage to fill in, and then seal the outputs in `folder` with a record.
 
-    The requested `code` must be the current one. The result depends on the `plugins`, given as (kind, name). `reads`
-    are the folders with what other stages wrote, by their names, or single files; the checksums of the files that the
-    stage declares to read there are recorded. SpecError is raised if one is missing.
+    The requested `code` must be the current code. The result depends on the `plugins`, given as (kind, name). `reads`
+    maps other stages to the folders that they wrote, or keys to single files; the record gets the checksums of the
+    files that the stage declares to read there. SpecError is raised if such a file is missing.
     """
     began = time.perf_counter()
     record_path = record_path or folder / f"{name}.json"
@@ -114,7 +114,7 @@ def stage(
 
 
 def _checksums(name: str, reads: Mapping[str, Path]) -> dict[str, str]:
-    """Return the checksums of the files that a stage reads; a file that isn't one of a stage's goes by its key."""
+    """Return the checksums of the files that a stage reads; a single file is listed under its key."""
     found = {}
     for source, path in reads.items():
         if path.is_file():
@@ -129,16 +129,16 @@ def _checksums(name: str, reads: Mapping[str, Path]) -> dict[str, str]:
 
 
 def check_folder(source: str, folder: Path) -> None:
-    """Raise SpecError unless the folder with what a stage, `source`, wrote exists."""
+    """Raise SpecError unless `folder`, which the stage `source` writes, exists."""
     what = f"no such folder: {folder}; `halobench stage {source}` writes it"
     refuse(not folder.is_dir(), f"--{_OPTIONS.get(source, source)}", what)
 
 
 @contextlib.contextmanager
 def resumable(run: StageRun, device: str, every: float, slots: int) -> Iterator[Callable[[str], Checkpoint]]:
-    """Take a GPU slot, handle signals, and name the cell in the message if it diverges or is stopped.
+    """Take a GPU slot, handle signals, and name the cell in the error if the cell diverges or is stopped.
 
-    Yields a function that takes the device, notes it, and returns the run's checkpoint, which also depends on the
+    Yields a function that notes the device and returns the run's checkpoint, which also depends on the
     contents of the files that the stage reads.
     """
     from halobench.training.checkpoint import Checkpoint, Signals
@@ -162,7 +162,7 @@ def resumable(run: StageRun, device: str, every: float, slots: int) -> Iterator[
 
 @contextlib.contextmanager
 def _gpu_slot(device: str, slots: int) -> Iterator[None]:
-    """Use only one GPU in this context if the recipe doesn't specify which (``auto`` or ``cuda``), none for ``cpu``."""
+    """Use only one GPU in this context if the recipe doesn't specify which (``auto`` or ``cuda``); none for ``cpu``."""
     from halobench.pipeline.gpu_slots import device_slot, without_gpus
 
     if device not in ("auto", "cuda"):
@@ -181,7 +181,7 @@ def _gpu_slot(device: str, slots: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """Prefix messages about a cell that diverged or was stopped with its name, the last four parts of its path."""
+    """Prefix messages about a cell that diverged or was stopped with the cell's name, from `folder`."""
     try:
         yield
     except (DivergedError, Interrupted) as error:
@@ -190,7 +190,7 @@ def _naming(folder: Path) -> Iterator[None]:
 
 
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Parse each part of a stage's spec, which must have exactly these parts."""
+    """Parse each part of a stage's spec, which must have no parts other than `kinds`."""
     if not isinstance(spec, Mapping):
         raise SpecError("spec", spec, f"a mapping with the keys {', '.join(kinds)}")
     for key in spec:

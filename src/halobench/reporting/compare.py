@@ -1,4 +1,4 @@
-"""Compare two cells, two losses over their seeds, on one pair of data set and model or all, or two results folders."""
+"""Compare two cells, two results folders, or two losses over their seeds, on one or all pairs of data set and model."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Pair = tuple[CellResults, CellResults]
 def compare(first: str, second: str, results: Path, everything: bool = False, form: str = "text") -> None:
     """Print which of two cells or losses in `results`, or of two results folders, is better, and how they differ.
 
-    Two names of losses are compared on each data set and model that has cells of both. The `form` is ``text`` or, for
-    the changes alone, ``csv``, ``json`` or ``latex``.
+    If both names are names of losses, these are compared on each pair of data set and model that has cells of both. The
+    `form` is ``text`` or, for the changes alone, ``csv``, ``json`` or ``latex``.
     """
     moved, about, cells = _moved(first, second, results)
     if form != "text":
@@ -44,7 +44,7 @@ def compare(first: str, second: str, results: Path, everything: bool = False, fo
 
 
 def _moved(first: str, second: str, results: Path) -> tuple[pd.DataFrame, list[RenderableType], bool]:
-    """Return the changes, remarks on what is compared, and True if it is two single cells."""
+    """Return the changes, remarks on the two sides, and whether both sides are single cells."""
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
         folder, other = (first, second) if folders[0] else (second, first)
@@ -67,7 +67,7 @@ def _moved(first: str, second: str, results: Path) -> tuple[pd.DataFrame, list[R
 
 
 def _of_losses(first: str, second: str, results: Path) -> dict[str, list[Pair]]:
-    """Return the pairs of cells of two losses by data set and model; nothing unless both names are those of losses."""
+    """Return the pairs of cells of two losses by data set and model, or {} unless both names are names of losses."""
     seeds: dict[str, dict[str, set[str]]] = {}  # by loss, then by data set and model
     for name in cell_names(results):
         *pair, loss, seed = name.split("/")
@@ -91,7 +91,7 @@ def _pair(results: Path, pair: str, losses: tuple[str, str], seed: str) -> Pair:
 
 
 def _written(moved: pd.DataFrame, form: str) -> str:
-    """Return changes as text in a form for other programs, without row numbers."""
+    """Return changes as CSV, JSON or LaTeX, without row numbers."""
     if form == "json":
         return f"{moved.to_json(orient='records', indent=1)}\n"
     return moved.to_csv(index=False) if form == "csv" else moved.to_latex(index=False, float_format="%.4g", escape=True)
@@ -117,7 +117,7 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def _with_equal_seeds(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the names of two losses' cells, in pairs, for the seeds that both have."""
+    """Return pairs of names of two losses' cells, for the seeds that both losses have."""
     a, b = ({name.rpartition("/")[2]: name for name in names} for names in (first, second))
     has = "; ".join(", ".join(seeds) for seeds in (a, b))
     refuse(not a.keys() & b.keys(), "", f"the two losses have no seed in common ({has}); compare two cells instead")
@@ -137,13 +137,13 @@ def _spec_differences(pairs: Sequence[Pair]) -> RenderableType:
 
 
 def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
-    """Return the means of test scores over pairs of cells, and the mean change from the first to the second.
+    """Return the means of test scores over pairs of cells, and the mean change from the first cell to the second.
 
-    Changes are averaged over the cells of a seed; groups of cells with other seeds than most are left out, as in
-    claims, and counted in ``left_out``. Over at least two seeds, the mean change has a 95% t interval, with the
-    correction of claims for seeds that share samples. ``lower`` says whether lower values of the metric are better, and
-    is None if this isn't known. ``better`` is "A" or "B" if ``lower`` is known and the interval excludes 0 or, for a
-    single pair of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, it is empty.
+    Changes are averaged over the cells of a seed; groups of cells with other seeds than most groups are left out, as in
+    claims, and counted in ``left_out``. With at least two seeds, the mean change has a 95% t interval, which is widened
+    as in claims if seeds share samples. ``lower`` says whether lower values of the metric are better, and is None if
+    this isn't known. ``better`` is "A" or "B" if ``lower`` is known and the interval excludes 0 or, for a single pair
+    of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, ``better`` is empty.
     """
     correction, plugged = _correction(pairs), _plugged(pairs)
     both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *SCORE_KEYS])])
@@ -186,7 +186,7 @@ def _by_seed(group: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def _correction(pairs: Sequence[Pair]) -> float:
-    """Return the largest correction for seeds that share samples of any data set on either side, as for claims."""
+    """Return the largest correction for seeds that share samples, over the data sets of both sides, as for claims."""
     sides = [
         pd.DataFrame(
             [{"dataset": cell.name.split("/")[0], "seed": cell.train["seed"]} | sampling(cell.train) for cell in side]
@@ -197,7 +197,7 @@ def _correction(pairs: Sequence[Pair]) -> float:
 
 
 def _plugged(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Return the plug-ins of metrics that the cells' configurations list, by their names in tables."""
+    """Return the metric plug-ins that the cells' configurations list, by the metrics' names in tables."""
     specs = [cell.records["calibrate"]["spec"] for pair in pairs for cell in pair if "calibrate" in cell.records]
     entries = [entry for spec in specs for entry in spec.get("also", ()) if isinstance(entry, Mapping)]
     return {name: metric["name"] for entry in entries for name, metric in entry.items()}
@@ -214,7 +214,7 @@ def chosen(moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def tables(moved: pd.DataFrame, cells: bool = False, everything: bool = False) -> list[RenderableType]:
-    """Tabulate changes: all with `everything`, else those that are `chosen`."""
+    """Tabulate all changes if `everything` is True, or else the `chosen` changes."""
     if moved.empty:
         return [Text("They aren't calibrated in both yet.")]
     moved = moved if everything else chosen(moved)
@@ -238,7 +238,7 @@ def tables(moved: pd.DataFrame, cells: bool = False, everything: bool = False) -
 
 
 def _order(metrics: pd.Series) -> pd.Series:
-    """Return each metric's place among them, by which the rows of several pairs are sorted."""
+    """Return each metric's rank by first appearance, by which the rows of several pairs are sorted."""
     return pd.Series(pd.factorize(metrics)[0], metrics.index)
 
 

@@ -77,7 +77,7 @@ def gather(
 
 
 def page_data(shown: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]) -> dict[str, Any]:
-    """Add the labels and styles of names to experiments' `experiment_data`."""
+    """Add the labels and styles of names, and the notes, to the `experiment_data` of experiments."""
     styles = loss_styles({cell["loss"] for data in shown.values() for cell in data["cells"]})
     return {
         "experiments": shown,
@@ -94,7 +94,7 @@ def page_data(shown: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]) 
 
 
 def experiment_data(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return an experiment's data from its tables, of which all but metrics, runs and jobs may be empty."""
+    """Return an experiment's data from its tables; all tables except metrics, runs and jobs may be empty."""
     with labels.naming(tables["runs"]):
         return _shown(tables)
 
@@ -187,7 +187,7 @@ def _number(value: float, digits: int | None = None) -> Any:
 
 
 def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return the names of each kind in the order that figures use, with their labels."""
+    """Return names of data sets, models, losses, calibrators and probes in the order of figures, with their labels."""
     present = {kind: set(tables["runs"][kind]) for kind in ("dataset", "model", "loss")}
     present["calibrator"] = set(tables["metrics"]["calibrator"])
     present["probe"] = {*tables["neighbourhood"]["probe"], *tables["radii"]["probe"]}
@@ -196,9 +196,9 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def explorer_page(data: Mapping[str, Any], pages: str = "tables", plotly: str = "") -> str:
-    """Return the page, which is self-contained unless `plotly` is the address of plotly.js for several such pages.
+    """Return the page, which is self-contained unless `plotly` is the address of a copy of plotly.js that pages share.
 
-    `pages` is the folder that has a folder of other pages per experiment.
+    `pages` is the folder in which each experiment has a folder of other pages.
     """
     from plotly.offline import get_plotlyjs
 

@@ -30,7 +30,7 @@ UNMADE = ("not_tested", "not_testable")
 
 
 def is_check(row: Mapping[Any, Any]) -> bool:
-    """Return True if a test checks an assumption of the paper, so that it isn't one of the paper's claims."""
+    """Return whether a test checks an assumption of the paper rather than one of the paper's claims."""
     return str(row["kind"]) == "check"
 
 
@@ -47,12 +47,12 @@ def counted(rows: Rows) -> str:
 
 
 def _units(row: Mapping[Any, Any]) -> str:
-    """Count the pairs of data set and model of a test; a slope has one per model."""
+    """Return, as text, the number of pairs of data set and model of a test or, for a slope, the number of models."""
     return count(int(float(row["pairs"])), "model" if row["statistic"] == "slope" else "pair")
 
 
 def adjusted_line(rows: Rows) -> str:
-    """Say how many of the tests that were made have each verdict after Holm's correction; "" if none was made."""
+    """Say how many of the tests that were made have each verdict after Holm's correction; "" if none is decided."""
     tested = [row for row in _whole(rows) if row["verdict"] not in UNMADE]
     if not any(row["adjusted"] in DECIDED for row in tested):
         return ""
@@ -74,12 +74,12 @@ def registration_line(rows: Rows) -> str:
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """Return a verdict in words, with its pairs unless they agree, e.g. ``mixed; of 3 pairs: for 1, not for 2``."""
+    """Return a verdict in words, and counts of pairs if they disagree, e.g. ``mixed; of 3 pairs: for 1, not for 2``."""
     return "; ".join(filter(None, (VERDICTS[row["verdict"]].label, pairs_in_words(row))))
 
 
 def pairs_in_words(row: Mapping[Any, Any]) -> str:
-    """Return how many pairs are decided which way by their own intervals; "" if all agree or there is only one."""
+    """Say for how many pairs, by their own intervals, a claim holds, fails or is undecided; "" if all pairs agree."""
     pairs, hold, fail = (int(float(row[key])) for key in ("pairs", "hold", "fail"))
     if row["verdict"] in UNMADE or pairs < 2 or pairs in (hold, fail):
         return ""
@@ -88,14 +88,14 @@ def pairs_in_words(row: Mapping[Any, Any]) -> str:
 
 
 def adjusted_words(row: Mapping[Any, Any]) -> str:
-    """Return `in_words` of the verdict after Holm's correction or, without one, of the verdict."""
+    """Return `in_words` of the verdict after Holm's correction or, if there is none, of the uncorrected verdict."""
     return in_words(dict(row) | {"verdict": row["adjusted"] or row["verdict"]})
 
 
 def own_claims(rows: Rows) -> list[dict[str, str]]:
-    """Return each claim of a study's own as its `statement` and, in words, what was `found` over all cells.
+    """Return a study's own claims, each with its `statement` and, as `found`, its outcome over all cells in words.
 
-    The estimate and its interval are left out if pairs disagree, or if there is none.
+    The outcome includes the estimate and its interval unless pairs disagree or the estimate isn't finite.
     """
     outcomes = []
     for row in (row for row in _whole(rows) if row["kind"] == "own"):
@@ -108,10 +108,10 @@ def own_claims(rows: Rows) -> list[dict[str, str]]:
 
 
 def finding(rows: Rows) -> str:
-    """Sum up the outcome without naming individual tests: what holds, what further repair does, and what remains.
+    """Summarise the outcomes of claims, of repair and of all tests, without naming individual tests.
 
     The text is empty if there are no tests. The first sentence counts only the paper's claims or, if there are none, a
-    study's own. The last sentences of the text count all tests.
+    study's own claims. The last sentence counts all tests.
     """
     rows = list(rows)
     if not any(row["kind"] in TESTS for row in _whole(rows)):
@@ -120,7 +120,7 @@ def finding(rows: Rows) -> str:
 
 
 def _counts(rows: Rows) -> str:
-    """Return the sentence that counts the decided tests of the paper's claims, or of a study's own."""
+    """Return the sentence that counts the decided tests of the paper's claims, or of a study's own claims."""
     rows = list(rows)
     whose = next(kind for kind in TESTS if any(row["kind"] == kind for row in _whole(rows)))
     whole = [row for row in _whole(rows) if row["kind"] == whose]
@@ -141,7 +141,7 @@ def _counts(rows: Rows) -> str:
 
 
 def _repaired(rows: Rows) -> str:
-    """Return a sentence on tests of repair after training, which aren't claims of the paper; "" if undecided."""
+    """Return a sentence on tests of repair after training, which aren't claims of the paper; "" if none is decided."""
     counts = Counter(row["adjusted"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
     if not any(counts[name] for name in DECIDED):
         return ""
@@ -149,7 +149,7 @@ def _repaired(rows: Rows) -> str:
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:
-    """Say how many of the decided tests have which verdict, e.g. ``3 of 10 hold, 6 fail and 1 is mixed``."""
+    """Say how many of the decided tests have each verdict, e.g. ``3 of 10 hold, 6 fail and 1 is mixed``."""
     verbs = {"holds": ("holds", "hold"), "does_not": ("fails", "fail"), "mixed": ("is mixed", "are mixed")}
     present, total = [name for name in DECIDED if counts[name]], sum(counts[name] for name in DECIDED)
     first, *others = present

@@ -92,9 +92,9 @@ def _part_in_words(part: str) -> str:
 
 @contextlib.contextmanager
 def naming(runs: pd.DataFrame) -> Iterator[None]:
-    """Show names of models and losses that aren't the package's own by the titles and styles of their plug-ins.
+    """Show models and losses from outside the package under the titles and in the styles of their plug-ins.
 
-    `runs` is the table of runs, which says what the names stand for.
+    `runs` is the table of runs, which says which plug-ins the names stand for.
     """
     token = _stand_for.set(identities(runs))
     try:
@@ -104,7 +104,7 @@ def naming(runs: pd.DataFrame) -> Iterator[None]:
 
 
 def stands_for(kind: str, name: str) -> Identity | None:
-    """Return what the name of a model or loss stands for, within `naming`."""
+    """Return the `Identity` that the name of a model or loss has within `naming`; None if the name is unknown."""
     return _stand_for.get().get(kind, {}).get(name)
 
 
@@ -162,7 +162,7 @@ def cell_label(dataset: str, model: str) -> str:
 
 
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
-    """Return names without duplicates: first those in `first`, alone or continued after a hyphen, then all other names.
+    """Return distinct names: first the names in `first`, alone or continued after a hyphen, then all other names.
 
     Numbers in names are sorted by value.
     """

@@ -20,7 +20,7 @@ METHOD = ["loss", "calibrator"]
 
 @dataclass(frozen=True)
 class Compared:
-    """The methods on one data set, compared over the models trained with every loss or, without any, over all."""
+    """The methods on one data set, compared over the models trained with every loss or, failing that, over all."""
 
     metric: str  # for ranking: the KL from the posterior or, if this is unknown, the NLL
     models: list[str]
@@ -44,7 +44,7 @@ def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Compared]:
-    """Return the comparison of methods that can be used in practice, by data set, from an experiment's tables."""
+    """Return, by data set, the comparison of the methods in an experiment's tables that can be used in practice."""
     rows = preferred_labels(metrics)
     rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
     corrections = seed_corrections(runs)
@@ -63,7 +63,7 @@ def _compared(rows: pd.DataFrame, correction: float) -> Compared:
 
 
 def leader(methods: Compared) -> str:
-    """Say which loss is best and by how much it beats the next one, in the metric's unit; "" if there is only one loss.
+    """Say which loss is best and by how much it beats the next loss, in the metric's unit; "" if there is no next loss.
 
     Each loss is combined with its best calibrator. The difference between the best two losses is paired over seeds. The
     interval of this difference is widened if seeds share samples, but not corrected for the choice of the two losses.

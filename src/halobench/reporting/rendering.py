@@ -97,7 +97,7 @@ SITE |= {"explorer": "Explorer", "figures": "Figures", "tables": "Tables", "cite
 
 
 def site_address(page: str, experiment: str, folder: str = "", top: str = "../../", **choices: str) -> str:
-    """Return the address of a page of `SITE`; the explorer's address includes `choices` of what it shows.
+    """Return the address of a page of `SITE`; the explorer's address includes the `choices` in its menus.
 
     `folder` leads to the experiment's pages, and `top` to the pages that all experiments share.
     """
@@ -133,7 +133,7 @@ def inline(name: str) -> Markup:
 
 
 def raw(text: str) -> Markup:
-    """Mark a style or script of the package as safe to print, after checking that it can't close its own element."""
+    """Mark a style or script of the package as safe to print, after escaping the closing script tags in it."""
     return Markup(text.replace("</script", "<\\/script"))
 
 

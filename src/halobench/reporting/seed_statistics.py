@@ -1,4 +1,4 @@
-"""Summarise tables over seeds as means with t intervals, and state in words what these are based on."""
+"""Summarise tables over seeds as means with t intervals, and say how many seeds the means cover."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def over_seeds(
     """Return the mean and t interval, clipped to `within`, of `value` over seeds for each combination of columns `by`.
 
     Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit of replication.
-    Intervals are widened by a group's largest ``seed_correction``, see `t_interval`; without this column or a value in
+    Intervals are widened by a group's largest ``seed_correction`` (see `t_interval`); without this column or a value in
     it, seeds count as independent.
     """
     table = table.dropna(subset=[value])
@@ -40,7 +40,7 @@ def over_seeds(
 
 
 def seeds_note(*tables: pd.DataFrame) -> str:
-    """State in words what is drawn: means over how many seeds, with intervals if there are any."""
+    """Say how many seeds the means in the tables cover, and whether these means have intervals."""
     cell = ["dataset", "model", "loss"]
     seeds = [t.groupby(cell, observed=True)["seed"].nunique() for t in tables if len(t)]
     most, least = (max(map(int, ends), default=0) for ends in ([n.max() for n in seeds], [n.min() for n in seeds]))
@@ -52,5 +52,5 @@ def seeds_note(*tables: pd.DataFrame) -> str:
 
 
 def named(*tables: pd.DataFrame) -> bool:
-    """Return True if the tables' models and losses have names, as in a grid; in a user's own tables, they may not."""
+    """Return whether any model or loss in the tables has a name, as in a grid; a user's tables may have no names."""
     return any((table[column] != "").any() for table in tables for column in ("model", "loss"))

@@ -30,15 +30,15 @@ def model_markers(models: Iterable[str]) -> dict[str, str]:
 
 
 def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each calibrator, in order; calibrators that don't define a style get spare ones."""
+    """Return a style for each calibrator, in order; calibrators that don't define a style get spare styles."""
     spare = _spare_styles()
     return {name: CALIBRATOR_STYLES.get(name) or next(spare) for name in calibrators}
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always have the same style, as have those that stand for one.
+    """Return a style for each loss: known losses have fixed styles, as have losses that stand for a known one.
 
-    Any other loss, or another one that stands for the same, gets the next free style.
+    Any other loss, or a second loss that stands for the same known one, gets the next free style.
     """
     spare, styles = _spare_styles(), dict[str, Style]()
     for loss in ordered(losses, KNOWN_LOSSES):

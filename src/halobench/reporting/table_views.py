@@ -24,7 +24,7 @@ CERTAIN = 1e-9  # nats; more than the rounding error of an entropy of 0
 
 
 def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Rename ``evaluation`` samples, which replace training samples for models from elsewhere; name both kinds."""
+    """Rename ``evaluation`` samples (of models trained elsewhere) to ``train``, and describe the samples in words."""
     kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
@@ -73,7 +73,7 @@ def noisiest_cells(
     """Return the rows of as many (data set, model) pairs as fit into `most` panels, and a sentence if some don't fit.
 
     Data sets with more label noise come first; among data sets with equal noise, the first model of each comes before
-    any second one. At least one pair and all reference rows are kept.
+    any second model. At least one pair and all reference rows are kept.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
@@ -103,7 +103,7 @@ def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...],
 
 
 def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
-    """Return the mean entropy, in nats, of the known posterior of test labels, by data set with uncertain labels.
+    """Return the mean entropy, in nats, of the known posterior of test labels, for each data set with uncertain labels.
 
     The entropy is the difference between any prediction's NLL and its KL, so `metrics` needs no reference rows.
     """
@@ -118,7 +118,7 @@ def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
 
 
 def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Drop rows of ``ece_floor`` if the ECE is an expectation, since no draw of labels then raises it above 0."""
+    """Drop rows of ``ece_floor`` if the ECE is an expectation, since no draw of labels then raises the ECE above 0."""
     expected = (metrics["labels"] == "noisy") & metrics["dataset"].isin(posterior_entropies(metrics))
     return metrics[~expected | (metrics["metric"] != "ece_floor")]
 

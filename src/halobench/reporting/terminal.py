@@ -107,7 +107,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
 
 
 def certificate(fit: Mapping[str, Any]) -> str:
-    """State in words what is known about a fit; only temperature fits come with a proof."""
+    """State in words whether a fit is known to be optimal; only temperature fits come with a proof."""
     name = fit["calibrator"]
     if "reason" in fit:
         return f"failed: {fit['reason']}"
@@ -148,9 +148,9 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Rows]:
-    """Return tables of a cell's test metrics, including those of plug-ins, for each kind of label.
+    """Return tables of a cell's test metrics, including metrics of plug-ins, for each kind of label.
 
-    A table has as many calibrators as fit into `width` columns, by default the width of the terminal.
+    A table has as many calibrators as fit into `width` terminal columns, by default the width of the terminal.
     """
     width = width or console().width
     scores = table_views.without_void_floors(scores.assign(dataset=""))

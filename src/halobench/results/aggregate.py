@@ -101,7 +101,7 @@ def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> li
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """A cell's files, each of which is read only once, so that the content joined is the content checked."""
+    """A cell's files, each read only once, so that the content that is joined is the content that was checked."""
 
     names: dict[str, Any]  # by column
     key: str
@@ -125,7 +125,7 @@ class _CellFiles:
 
     @property
     def attacks(self) -> list[str]:
-        """Return the probes that searched for the nearest point in the Euclidean norm, in at least 2 dimensions."""
+        """The adversarial probes in the Euclidean norm, or none if inputs have fewer than 2 dimensions."""
         if not self.probed or self.records["probe"].get("dimension", 0) < 2:
             return []
         probes = self.records["probe"]["spec"]["probes"].items()
@@ -170,7 +170,7 @@ def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]
 
 
 def _null_rows(cell: _CellFiles) -> pd.DataFrame:
-    """Return rows of `radii` with the lengths that random rays would have if flat boundaries lay at attacked radii."""
+    """Return rows of `radii` with the lengths of random rays if flat boundaries lay at the attacked radii."""
     path, content = cell.file(CELL_FILES["radii"])
     radii = parse_parquet(path, content, RADII_COLUMNS, GROUPED).to_pandas()
     radii = radii[(radii["quantity"] == "certainty") & radii["probe"].isin(cell.attacks)]
@@ -200,9 +200,9 @@ def _read_csvs(files: Sequence[tuple[Path, bytes]], least: int = 1) -> tuple[pd.
 
 
 def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.DataFrame, list[int]] | None:
-    """Read CSV files with the same header as one file; return None if headers differ or a row isn't one line.
+    """Read CSV files as if they were one file; return None if headers differ or a row isn't one line.
 
-    Reading the files of 1,500 cells as one takes 0.2 s of CPU time; reading them one at a time takes 3.4 s.
+    Reading the files of 1,500 cells as one file takes 0.2 s of CPU time; reading them one at a time takes 3.4 s.
     """
     header = files[0][1].partition(b"\n")[0] + b"\n"
     if not all(content.startswith(header) and content.endswith(b"\n") for _, content in files):
@@ -218,7 +218,7 @@ def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.Da
 
 
 def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Read the cells' curves and their numbers of rows."""
+    """Read the cells' curves; also return each cell's number of rows."""
     tables = [parse_parquet(path, content, least=0) for path, content in files]  # searches have no curves
     return join_tables([path for path, _ in files], tables).to_pandas(), [len(table) for table in tables]
 
@@ -262,7 +262,7 @@ NEAR_OPTIMUM = 0.05  # relative distance from the optimum up to which the paper'
 
 
 def paper_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
-    """Return 1 if the paper's fit of T ended within `NEAR_OPTIMUM` of the optimum, 0 if not; NaN if there is none.
+    """Return 1 if the paper's fit ended within `NEAR_OPTIMUM` of the optimum, 0 if not, or NaN if either T is missing.
 
     Examples
     --------
@@ -310,7 +310,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
 
 @functools.cache
 def _family(loss: str) -> str:
-    """Return the family of a loss plug-in, or none if its file is missing."""
+    """Return the family of a loss plug-in, or "" if its file is missing."""
     try:
         return facts("losses", loss).family
     except SpecError:

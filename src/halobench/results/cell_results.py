@@ -107,7 +107,7 @@ def find_cell(results: Path, name: str) -> str:
 def find_seeds(results: Path, name: str) -> list[str]:
     """Return the cells, one per seed, of the data set, model and loss that `name` identifies, or an empty list.
 
-    The name may be ``dataset/model/loss``, the path of such a folder, or an unambiguous part of it.
+    The name may be ``dataset/model/loss``, the path of such a folder, or an unambiguous part of the name.
     """
     wanted, groups = name_below_runs(name), dict[str, list[str]]()
     for cell in cell_names(results):
@@ -136,7 +136,7 @@ def _no_cell(results: Path, name: str) -> SpecError:
 
 
 def read_cell(results: Path, name: str) -> CellResults:
-    """Read the results of the trained cell `name`, each file once, comparing it with its record's checksum."""
+    """Read the results of the trained cell `name`, checking each file against the checksum in its record."""
     folder = results / "runs" / name
     if not (folder / "train.json").exists():
         raise _no_cell(results, name)
@@ -186,13 +186,13 @@ def source_specs(jobs: pd.DataFrame) -> dict[str, Any]:
 
 
 def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
-    """Read the spec of a source from its record; return None if it has no record."""
+    """Read the spec of a source from its record; return None if the source has no record."""
     record = results / "sources" / source / "source.json"
     return read_record(record, ["spec"])["spec"] if record.exists() else None
 
 
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
-    """Return the commands that reproduce a cell in the folder `out`, beginning with its source (`read_source_spec`)."""
+    """Return the commands that reproduce a cell in `out`, starting with its source's command (`read_source_spec`)."""
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
     arguments: tuple[str, ...]
@@ -209,7 +209,7 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
 
 
 def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str:
-    """Format a command with the location of any plug-ins outside the package, from a log or else this folder."""
+    """Format a command with the PYTHONPATH of any outside plug-ins: the logged path or, if missing, this folder."""
     place = (python_path(log) or "PYTHONPATH=.") if outside_plugins(spec) else ""
     return f"{place} {shlex.join(['halobench', 'stage', *arguments])}".lstrip()
 

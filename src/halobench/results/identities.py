@@ -1,7 +1,7 @@
-"""Say what the names of models and losses stand for: a plug-in with options, which gives them their title and style.
+"""Find what the names of models and losses stand for: plug-ins with options, which define their titles and styles.
 
 A configuration may name a loss as it likes (``poly: {name: poly1}``). The table of runs keeps the plug-in and its
-options as recorded when a cell was trained; titles and styles are read from the plug-in's file when they are drawn.
+options as recorded when a cell was trained; titles and styles are read from the plug-in's file when figures are drawn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KIND_OF = {"model": "models", "loss": "losses"}  # of plug-ins, by the column
 
 @dataclass(frozen=True)
 class Identity:
-    """What a name in a configuration stands for, and how it is shown."""
+    """The plug-in and options that a name in a configuration stands for, and the title and style to show."""
 
     kind: str  # "losses" or "models"
     key: str  # the name
@@ -47,9 +47,9 @@ def plugin_text(part: Mapping[str, Any]) -> str:
 
 
 def identity(kind: str, key: str, plugin: str, options: Mapping[str, Any]) -> Identity:
-    """Return what a name stands for, with the title and style of the plug-in or of its variant with these options.
+    """Return the identity of a name, with the title and style of the plug-in or of its variant with these options.
 
-    If no variant has the options, they follow the title. A plug-in whose file is missing is shown by its name.
+    If no variant has the options, the title lists them. A plug-in whose file is missing has its name as its title.
     """
     variants: dict[str, Facts] = {}
     try:
@@ -65,10 +65,10 @@ def identity(kind: str, key: str, plugin: str, options: Mapping[str, Any]) -> Id
 
 
 def identities(runs: pd.DataFrame) -> dict[str, dict[str, Identity]]:
-    """Return what the names of models and losses in a table of runs stand for, by kind and name.
+    """Return the identities of the models and losses in a table of runs, by kind and name.
 
-    The title of names that differ in something else, such as a recipe, ends with the name. Runs without such columns,
-    and names with several meanings, as in runs of several configurations, have no entries.
+    If several names stand for the same plug-in and options, their titles end with the names. There are no entries for
+    names with several meanings, as in runs of several configurations, and for runs without columns of plug-ins.
     """
     found: dict[str, dict[str, Identity]] = {}
     for column, stands_for in COLUMNS.items():
@@ -85,7 +85,7 @@ def identities(runs: pd.DataFrame) -> dict[str, dict[str, Identity]]:
 
 
 def architectures(runs: pd.DataFrame) -> dict[str, str]:
-    """Return what kind of network each model in a table of runs is, such as MLP; "" if its plug-in doesn't say."""
+    """Return the architecture of each model in a table of runs, e.g. MLP, or "" if its plug-in doesn't state any."""
     known, own = named("models"), {key: each.plugin for key, each in identities(runs)["models"].items()}
     found = {model: known.get(stem(model, known)) or known.get(own.get(model, "")) for model in runs["model"].unique()}
     return {model: each.architecture if each else "" for model, each in found.items()}

@@ -1,4 +1,4 @@
-"""Take the inventory of results: an experiment's finished cells, and what is missing for all other cells."""
+"""Take an inventory of results: an experiment's finished cells, and what is missing for all other cells."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Inventory:
 
 
 def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
-    """Read the records of an experiment's cells and references."""
+    """Return the inventory of an experiment, from the records of its cells and references."""
     states = survey(computed_jobs(config, experiment), results, thorough=True)
     cells, references, finished, missing = dict[Cell, Any](), [], list[Job](), list[Mapping[str, Any]]()
     for cell, stages in config.stages(experiment).items():
@@ -81,7 +81,7 @@ def manifest_of_finished(inventory: Inventory, results: Path) -> Job:
 
 
 def partial_jobs(config: Config, results: Path) -> list[Job]:
-    """Return the jobs of finished cells, and those that produce a run's tables, figures and pages from them."""
+    """Return the jobs of finished cells, and the jobs that make a run's tables, figures and pages from these cells."""
     begun = {name: taken for name in config.run if (taken := take_inventory(config, name, results)).cells}
     listed: dict[Name, Job] = {}
     for name, taken in begun.items():
@@ -91,13 +91,13 @@ def partial_jobs(config: Config, results: Path) -> list[Job]:
 
 
 def explorer_of_finished(config: Config, inventories: Mapping[str, Inventory]) -> Job:
-    """Return the job that writes the page for looking up the experiments' finished cells."""
+    """Return the job that writes the explorer of the experiments' finished cells."""
     notes = {name: taken.note for name, taken in inventories.items() if taken.note}
     return explorer_job(config, inventories, notes or "", PARTIAL)
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
-    """List present and missing results as plain data, with a digest that changes whenever the records do."""
+    """List present and missing results as plain data, with a digest that changes whenever the records change."""
     checksums = [read_record(results / job.record)["self"] for job in inventory.jobs]
     digest = hashlib.sha256(to_json(checksums).encode()).hexdigest()
     return {**inventory.listed, "missing": list(map(dict, inventory.missing)), "records": digest}

@@ -40,7 +40,7 @@ def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[s
 
 
 def jobs_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make the table of jobs from its rows; without a seed, seed is -1, and outside git, commit is empty."""
+    """Make the table of jobs from its rows; seed is -1 for jobs without a seed, and commit is empty outside git."""
     return pd.DataFrame(list(rows), columns=list(JOB_COLUMNS))
 
 

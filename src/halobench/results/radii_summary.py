@@ -27,10 +27,10 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     uncensored radii. A quartile that falls on censored radii is reported as the smallest censored radius, which is a
     lower bound.
 
-    The column n has the number of rays, and the column censored has the share of censored rays. There are quartiles of
-    radii in normalised inputs (``radius_*``), as multiples of the distance to the nearest sample with a different label
-    (``relative_*``) and as fractions of the ray's line (``fraction_*``). The column ``survival_0.1`` has the share of
-    radii longer than 0.1 times the distance to the nearest sample with a different label.
+    The column n has the number of rays, and the column censored has the share of censored rays. Quartiles of
+    radii are in normalised inputs (``radius_*``), in multiples of the distance to the nearest sample with a different
+    label (``relative_*``) and in fractions of the length of the ray's line (``fraction_*``). ``survival_0.1`` has the
+    share of radii longer than 0.1 times the distance to the nearest sample with a different label.
     """
     keys = {}
     for name in GROUPED:
@@ -120,9 +120,9 @@ def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray
 
 
 def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """Return the shares (g, s) of right-censored values (g, n) that exceed each of `SURVIVAL`, by Kaplan and Meier.
+    """Return the shares (g, s) of right-censored values (g, n) that exceed each of `SURVIVAL` (Kaplan-Meier).
 
-    `censored` (g, n) marks values that are only lower bounds. The shares are NaN beyond a group's largest value if it
+    `censored` (g, n) marks values that are only lower bounds. The shares are NaN beyond a group's largest value if this
     is censored, since nothing is known there, and throughout any group that contains a NaN.
     """
     size = values.shape[1]

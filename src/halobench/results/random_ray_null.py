@@ -5,8 +5,8 @@ uniformly random direction meets such a hyperplane at distance a / c, where c is
 or never, if c is 0 or less. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
 Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since c is about 1 / sqrt(d), rays cross the boundary at about
 sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). Random rays thus always reach much
-further than the worst one, whatever the model. Only an excess over what flat boundaries predict says something about
-the model.
+farther than a ray in the worst direction, whatever the model. Only an excess over the lengths that flat boundaries
+predict says something about the model.
 
 With several hyperplanes, all at distance a and with independent uniformly random normals, a ray ends at the first one
 that it meets. One hyperplane is an upper bound for all convex regions: a convex region whose nearest boundary lies at
@@ -79,7 +79,7 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
     dimension, planes : int
         As in `half_space_survival`.
     level : float, optional
-        The share of rays that are shorter, in (0, 1); by default, the factor is for the median.
+        The share of rays shorter than the quantile, in (0, 1); by default, the factor is for the median.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def _shares(relative: np.ndarray, dimension: int, planes: int) -> np.ndarray:
 
 
 def _quantiles(attacked: np.ndarray, dimension: int, planes: int, levels: np.ndarray, endless: float) -> np.ndarray:
-    """Return quantiles (l,) of the rays of all samples together, found by bisection; NaN if they are endless."""
+    """Return quantiles (l,) of the rays of all samples together, found by bisection; NaN if rays there are endless."""
     ending = np.log(attacked[(attacked > 0) & np.isfinite(attacked)])
     stuck, lasting = (attacked == 0).mean(), np.isinf(attacked).mean()
     quantiles = np.where(levels <= stuck, 0.0, np.nan)
@@ -156,7 +156,7 @@ def _quantiles(attacked: np.ndarray, dimension: int, planes: int, levels: np.nda
 
 @functools.lru_cache(maxsize=16)
 def _curve(dimension: int, planes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shares of rays beyond multiples of the boundaries' distance, and the multiples' logarithms."""
+    """Return logarithms of multiples of the boundaries' distance, and the shares of rays beyond these multiples."""
     logs = np.linspace(0, 20, 8001)  # linear interpolation changes shares by less than 1e-5
     return logs, half_space_survival(np.exp(logs), 1.0, dimension, planes)
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def sampling(train: Mapping[str, Any]) -> dict[str, Any]:
-    """Return from a training record how a cell's samples were drawn, as columns that `with_seed_correction` reads."""
+    """Return how a cell's samples were drawn, from its training record, as columns for `with_seed_correction`."""
     dataset = train["spec"]["dataset"]
     return {
         "distribution": train.get("distribution", ""),
@@ -26,9 +26,9 @@ def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
 
     The correction is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the
     ratio of test samples to training samples if seeds resample one set of samples. The correction is 0 if seeds share
-    no test samples and none trains on another's, because samples are drawn from a distribution or each seed has its own
-    test block. It is also 0 if each seed has its own training block; intervals then are those for the test samples that
-    all seeds share.
+    no test samples and no seed trains on another seed's test samples, because samples are drawn from a distribution or
+    each seed has its own test block. The correction is also 0 if each seed has its own training block; intervals are
+    then for the given test samples, which all seeds share.
     """
     drawn, disjoint = runs["distribution"] != "", pd.Series(False, index=runs.index)
     for column in ("test_block", "train_block"):

@@ -56,7 +56,7 @@ class State:
 def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
     """Return the state of one job: whether its result is current and, if not, why.
 
-    `inputs` are the present checksums of the job's inputs; inputs that its record doesn't list don't count. Among the
+    `inputs` are the present checksums of the job's inputs; inputs that the record doesn't list don't count. Among the
     job's outputs, only files newer than the record are compared or, if `thorough`, all except weights and logits.
     """
     path, fixed = results / job.record, _is_fixed(job)
@@ -192,7 +192,7 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
 
 
 def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
-    """Return the jobs that a run of the whole list would run: those that aren't current, and all that need them.
+    """Return the jobs that a run of the whole list would run: jobs that aren't current, and all jobs that need them.
 
     Sources that are only restored don't count as needed, since their bytes stay the same.
     """
@@ -216,7 +216,7 @@ def needed(jobs: Sequence[Job], names: Iterable[Name]) -> set[Name]:
 
 
 def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]:
-    """Return the jobs that would run in any case, unlike those that run only because their inputs change."""
+    """Return the names of the jobs that would run even if no other job ran."""
 
     def follows(name: Name) -> bool:
         return not states[name].reasons and any(need in chosen for need in chosen[name].needs)
@@ -227,7 +227,7 @@ def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]
 def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False) -> list[str]:
     """Return lines that say what would run: root causes first, each with its jobs, then the totals.
 
-    With `each`, there is a line for each job, including those that run only because an earlier job does.
+    With `each`, there is a line for each job, including jobs that run only because an earlier job runs.
     """
     chosen = to_run(jobs, states)
     if not chosen:
@@ -264,13 +264,13 @@ def _named(group: Sequence[Job]) -> str:
 
 
 def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State]) -> str:
-    """Return how long the jobs will take, by the records of those that have run."""
+    """Return how long the jobs will take, in words, as estimated from the records of jobs that have run."""
     time = estimate(chosen.values(), _timed(jobs, states))
     return f"; {time}" if time else ""
 
 
 def _timed(jobs: Iterable[Job], states: Mapping[Name, State]) -> list[tuple[Job, float]]:
-    """Return the jobs that have run with their seconds."""
+    """Return the jobs that have run, each with its time in seconds."""
     records = ((job, states[job.name].record) for job in jobs)
     return [(job, record["seconds"]) for job, record in records if record is not None and "seconds" in record]
 

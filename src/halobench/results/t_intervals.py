@@ -11,7 +11,7 @@ LEVEL = 0.95  # coverage
 
 
 def t_interval(values: Sequence[float] | np.ndarray, correction: float = 0.0) -> tuple[float, float, float]:
-    """Return the mean over seeds (one value each; NaNs are left out) and the ends of its Student's t interval.
+    """Return the mean over seeds (one value per seed; NaNs are left out) and the ends of its Student's t interval.
 
     `correction` is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of the mean if seeds resample
     the same samples: the ratio of test samples to training samples. The correction is 0 if seeds are independent.
@@ -53,7 +53,7 @@ def p_values(values: np.ndarray, margin: float, correction: float = 0.0) -> np.n
 def t_intervals(values: np.ndarray, correction: float | np.ndarray = 0.0) -> np.ndarray:
     """Compute `t_interval` for each row of values (g, n), n >= 1, without NaN: mean, low and high, (g, 3).
 
-    The correction is one number for all rows, or one for each, (g,).
+    The correction is one number for all rows, or an array (g,) with one number per row.
     """
     from scipy.special import stdtrit  # slow to import, and a dry run reads claims without judging them
 

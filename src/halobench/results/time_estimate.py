@@ -17,8 +17,8 @@ UNCERTAIN = 2.5  # factor by which estimates without a similar job may be off, o
 def estimate(jobs: Iterable[Job], done: Iterable[tuple[Job, float]]) -> str:
     """Return, in words, the time on one core that jobs will take; "" if nothing is known.
 
-    `done` are jobs that have run, with their seconds. A job takes as long as the most similar of them, on average.
-    Without one, the jobs of quick stages give the time a range, and those of slow stages are counted.
+    `done` has jobs that have run, with their seconds. A job is expected to take as long as the most similar jobs did on
+    average. Without a similar job, quick stages widen the time to a range, and jobs of slow stages are only counted.
     """
     seconds = _by_likeness(done)
     known, guessed, unknown = 0.0, 0.0, 0
@@ -37,7 +37,7 @@ def estimate(jobs: Iterable[Job], done: Iterable[tuple[Job, float]]) -> str:
 
 
 def _by_likeness(done: Iterable[tuple[Job, float]]) -> dict[tuple[Any, ...], list[float]]:
-    """Return the seconds of jobs that have run, by what they have in common with others."""
+    """Return the seconds of jobs that have run, by the keys from `_likeness`."""
     seconds: dict[tuple[Any, ...], list[float]] = {}
     for job, took in done:
         for key in _likeness(job):
@@ -46,6 +46,6 @@ def _by_likeness(done: Iterable[tuple[Job, float]]) -> dict[tuple[Any, ...], lis
 
 
 def _likeness(job: Job) -> list[tuple[Any, ...]]:
-    """Return what a job may have in common with others, from most to least similar."""
+    """Return the keys that a job may share with similar jobs, from the most similar to the least similar."""
     parts = [to_json(job.spec.get(part)) for part in ("model", "dataset")]
     return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]

@@ -81,7 +81,7 @@ class TrainedCell:
 
 
 def further_draws(cell: TrainedCell) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a model's logits (n, k) and the posterior (n, k) for samples that nothing has seen; None for images.
+    """Return a model's logits (n, k) and the posterior (n, k) for new samples, or None if there is no distribution.
 
     Neither the cell's training nor its calibration has seen these samples of the cell's distribution.
     """
@@ -112,7 +112,7 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     folder : path
         The cell's folder, ``results/runs/DATASET/MODEL/LOSS/seedN``.
     source : path, optional
-        The folder of the cell's source; by default, the one in the same results folder.
+        The folder of the cell's source; by default, the source in the same results folder.
 
     Raises
     ------

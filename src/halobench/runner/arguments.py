@@ -1,4 +1,4 @@
-"""Read Snakemake's arguments with its own parser, and the configuration that they specify."""
+"""Read Snakemake's arguments with Snakemake's own parser, and the configuration that the arguments specify."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Arguments:
 
     @property
     def snakefile(self) -> Path | None:
-        """The Snakefile that Snakemake would read; None if there is none."""
+        """The Snakefile that Snakemake would read, or None if there is no Snakefile."""
         names = [self.options.snakefile] if self.options.snakefile else filter(os.path.exists, SNAKEFILES)
         return next(map(Path, names), None)
 
     @property
     def is_ours(self) -> bool:
-        """True if the Snakefile is this project's, and not one that uses the project's as a module."""
+        """True if the Snakefile is this project's own, and doesn't just use the project's workflow as a module."""
         path = self.snakefile
         if path is None or not path.is_file():
             return False
@@ -69,7 +69,7 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
     Dotted keys, which Snakemake refuses on its command line, are passed in a temporary file.
 
     OSError is raised for arguments that Snakemake would misunderstand: configuration files or values given by two
-    options, of which it would use only the last, and a value without a key.
+    options, since Snakemake would use only the last, and a value without a key.
     """
     arguments = Arguments(tuple(words), _parsed(words))
     before = [word.partition("=")[0] for word in words[: [*words, "--"].index("--")]]
@@ -135,7 +135,7 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_arguments(arguments: Arguments) -> None:
-    """Check the files that Snakemake's arguments refer to, before Snakemake fails on one.
+    """Check the files that Snakemake's arguments refer to, before Snakemake fails on one of them.
 
     OSError is raised if there is no workflow or no core, if the workflow profile doesn't exist (which Snakemake
     ignores), if its executor's plug-in isn't installed, or if a configuration file can't be read (with the line
@@ -179,6 +179,6 @@ def check_profile(profile: str) -> None:
 
 
 def _check_settings(path: Path) -> None:
-    """Raise OSError if a profile contains settings that must be known before Snakemake reads it."""
+    """Raise OSError if a profile contains settings that must be known before Snakemake reads the profile."""
     if match := IN_PROFILES.search(path.read_text(encoding="utf-8")):
         raise OSError(f"{path}: {match[1]} is read too late in a profile; set it in config.yaml or on the command line")

@@ -1,7 +1,7 @@
-"""Check a configuration by building what it specifies: losses score a batch, and models run on their samples.
+"""Check a configuration by building its parts: losses score a batch, and models run on samples.
 
-Run as a program, the module reads a configuration and a results folder as JSON, and prints, as JSON, a line for each
-problem.
+As a program, this module reads a configuration and a results folder as JSON, and prints a JSON list with a line for
+each problem.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _to_run(config: Config) -> list[str]:
 
 
 class _Build:
-    """A pass over a configuration that builds its parts; parts that depend on one with a problem are skipped."""
+    """A pass over a configuration that builds its parts; parts that depend on a faulty part are skipped."""
 
     def __init__(self, config: Config, results: Path):
         self.config, self.results = config, results
@@ -99,7 +99,7 @@ class _Build:
         return None
 
     def attempt_once(self, key: tuple[Any, ...], *arguments: Any, **options: Any) -> Any:
-        """Return the result of `attempt`, calling it only once per key."""
+        """Return the result of `attempt`, which is called only once per key."""
         if key not in self.results_of:
             self.results_of[key] = self.attempt(*arguments, **options)
         return self.results_of[key]

@@ -1,4 +1,4 @@
-"""Find out before any job which claims of one's own a grid can't test."""
+"""Find out, before any job runs, which of a user's own claims a grid can't test."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ CELL_COLUMNS = ("dataset", "model", "loss", "noise")  # of cells, known before a
 
 
 def untested(claims: Iterable[Claim], config: Config) -> Iterator[SpecError]:
-    """Yield why the experiments to run can't test a claim of one's own, e.g. since no cell meets one of its sides.
+    """Yield an error for each of a user's own claims that a run can't test, e.g. since no cell meets one of its sides.
 
-    The file may serve several configurations, so this isn't an error, but names that no grid has are: SpecError is
-    raised. Claims of other kinds come with the package and may be about other grids.
+    These errors aren't raised, since the claims file may serve several configurations; SpecError is raised for names
+    that no grid has. Claims of other kinds come with the package and may be about other grids.
     """
     own = [claim for claim in claims if claim.kind == "own"]
     if not own:
@@ -92,7 +92,7 @@ def _check(claim: Claim, grid: pd.DataFrame, config: Config) -> None:
 
 
 def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Config) -> set[tuple[str, str]]:
-    """Return the pairs of data set and model with a cell that meets one side's conditions; SpecError without any."""
+    """Return the pairs of data set and model with a cell that meets one side's conditions, or raise SpecError."""
     place = f"claims.{claim.name}"
     _check_names(claim, side, {"probe": (*config.probes,)})
     _check_names(claim, side, {"calibrator": config.calibrate.names} if claim.table == "metrics" else {})

@@ -55,13 +55,13 @@ def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str
 
 
 def full_disk_line(folder: Path, least: int = 2**20) -> str:
-    """Return a warning if fewer than `least` bytes are free, since jobs may have no room to log one; otherwise, ""."""
+    """Return a warning if fewer than `least` bytes are free, since jobs may have no room for logs; otherwise, ""."""
     free = shutil.disk_usage(nearest_existing(folder)).free
     return f"{folder}: No space left on device ({size(free)} free): make room first." if free < least else ""
 
 
 def answer_lines(answers: Path) -> list[str]:
-    """Return the answers to the four questions and the outcomes of own claims, from what the claims stage wrote."""
+    """Return lines with the answers to the four questions and the outcomes of a user's own claims, from `answers`."""
     try:
         said = read_json(answers, ["answers", "claims"])
         lines = [f"{each['question']} {each['takeaway'] or each['short']}" for each in said["answers"]]

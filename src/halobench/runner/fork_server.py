@@ -1,8 +1,8 @@
-"""Serve the jobs of a run by forking a process that has already imported what stages need (Linux only).
+"""Run jobs in forks of a process that has already imported the modules that stages need (Linux only).
 
 Importing torch and pandas takes longer than training many of the cells. A job's `halobench` process sends the server
 its arguments, environment and open files, passes on its signals, and exits in the same way as its fork. If this process
-or the run's main process is killed, so is the fork. A job runs without a fork if a fork might behave differently.
+or the run's main process is killed, so is the fork. A job that might behave differently in a fork runs without one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def ask(arguments: list[str]) -> int | None:
 
 
 def _is_ours(line: socket.socket) -> bool:
-    """Return True if the process that uses the socket is this user's, since anyone can use its address."""
+    """Return whether the process at the other end of a socket is this user's, since anyone can use its address."""
     credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)  # process, user, group
     return int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid()
 
@@ -126,7 +126,7 @@ def serve() -> None:
 
 
 def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return the requested job and its open files, or nothing.
+    """Return the requested job and its open files, which are both empty if there is no valid request.
 
     Other users' requests are ignored, and a process that sends nothing, such as a stopped job, isn't waited for, so
     that neither can block other jobs. A job sends its message as soon as it is connected.
@@ -141,7 +141,7 @@ def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _load(stage: str) -> bool:
-    """Import a stage's modules; return True if a fork would lose no threads (Arrow restarts its own in a fork)."""
+    """Import a stage's modules; return True if a fork would lose no threads (Arrow restarts its threads in a fork)."""
     from halobench.core import plugins
     from halobench.experiment.code_version import read_ahead, stage_modules
     from halobench.storage.layout import STAGES
@@ -158,7 +158,7 @@ def _load(stage: str) -> bool:
 
 
 def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
-    """Fork again to become the job's process; the parent reports how it ends, and kills it if job or run is gone."""
+    """Fork again to become the job's process; its parent reports its end, and kills it if the job or run is gone."""
     import tempfile
 
     from halobench.storage import provenance

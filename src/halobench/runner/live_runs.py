@@ -1,4 +1,4 @@
-"""Find out which of a working directory's runs are alive, and clean up after dead ones.
+"""Find out which of a working directory's runs are alive, and clean up after dead runs.
 
 A run holds its own lock, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and removes
 the file when it ends normally. Snakemake's own locks don't record their owners, and outlive a killed run.
@@ -47,13 +47,13 @@ def enrol(folder: Path) -> None:
 
 
 def _withdraw(path: Path) -> None:
-    """Remove a run's lock, unless Snakemake's are left: the next run then knows that a dead run left them."""
+    """Remove a run's lock, unless Snakemake's locks are left: the next run then knows that a dead run left these."""
     if not any((path.parents[2] / "locks").glob("*")):
         path.unlink(missing_ok=True)
 
 
 def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
-    """Return the names of a working directory's other runs that may be alive, and the locks that dead ones left.
+    """Return the names of a working directory's other runs that may be alive, and the locks that dead runs left.
 
     A lock taken on another host may not be visible on this host, so a run on another host counts as alive until its
     file is gone.
@@ -76,7 +76,7 @@ def _locks(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _deciding(folder: Path) -> Iterator[None]:
-    """Hold the lock that a run holds alone, for a few seconds, to enrol and clean up after dead runs."""
+    """Hold, for a few seconds, the lock that runs take one at a time to enrol and to clean up after dead runs."""
     # Without locks, filelock would wait for any file of this name, also one that was copied here.
     lock = FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True, fallback_to_soft=False)
     try:
@@ -94,7 +94,7 @@ def _deciding(folder: Path) -> Iterator[None]:
 def enrol_in_shared(results: Path, folder: Path, records: Collection[str]) -> None:
     """Also register this run in a results folder outside the working directory, with the records of its jobs.
 
-    Other runs that write there are named. OSError is raised if one of them has some of the same jobs.
+    Other runs that write to this folder are printed. OSError is raised if another run has some of the same jobs.
     """
     place = results.resolve()
     if place.is_relative_to(folder.resolve()):
@@ -115,7 +115,7 @@ def enrol_in_shared(results: Path, folder: Path, records: Collection[str]) -> No
 
 
 def _listed(folder: Path, run: str) -> list[str]:
-    """Return the records of the jobs with which a run is registered in a results folder; [] if it has no list."""
+    """Return the records of the jobs with which a run is registered in a results folder; [] if the run has no list."""
     with contextlib.suppress(OSError):
         return (_locks(folder) / f"{run}.jobs").read_text(encoding="utf-8").splitlines()
     return []
@@ -144,7 +144,7 @@ def enrol_unlocked(options: argparse.Namespace) -> list[str]:
 
 
 def forget_other_hosts(folder: Path) -> None:
-    """Interpret the user's ``--unlock`` to mean that runs on other hosts are dead, unless one is known to be alive."""
+    """Interpret the user's ``--unlock`` to mean that runs on other hosts are dead, unless any is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
             host, _, process = path.stem.rpartition("-")

@@ -18,7 +18,7 @@ SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results; by
 
 
 def stage_of(rule: str) -> str:
-    """Return a rule's stage; all figures or tables share one, and partial results count with full ones."""
+    """Return a rule's stage; all figures share a stage, as do all tables, and as do partial and full results."""
     return match[1] if (match := STAGE.search(rule)) else rule
 
 

@@ -52,10 +52,10 @@ from halobench.storage.manifest import list_files
 
 
 def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> RuleInputs:
-    """Return the rules' functions, after all checks of a configuration that precede any job, unless it was prepared.
+    """Return the rules' functions, after checking the configuration unless this process has already prepared it.
 
-    `config` is the configuration as read by Snakemake, in which values set by ``--config`` aren't parsed yet. It isn't
-    changed, since it may belong to another workflow, and Snakemake evaluates a module once per ``use rule``.
+    `config` is the configuration as read by Snakemake, in which values set by ``--config`` aren't parsed yet. `config`
+    isn't changed, since it may belong to another workflow, and Snakemake evaluates a module once per ``use rule``.
     """
     set_search_paths(workflow.basedir)
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
@@ -85,7 +85,7 @@ def _check_slots(key: str, slots: Any) -> None:
 
 
 def _holds(value: Any, part: Any) -> bool:
-    """Return True if a value of the configuration equals a given one or, if both are mappings, contains its values."""
+    """Return whether a value of the configuration equals `part` or, if both are mappings, contains its values."""
     if isinstance(value, Mapping) and isinstance(part, Mapping):
         return all(_holds(value.get(key), each) for key, each in part.items())
     return bool(value == part)
@@ -141,7 +141,7 @@ class RuleInputs:
         return lambda wildcards: self._code(stage, self.shared_job(stage, wildcards, name).plugins)
 
     def digest(self, stage: str) -> Callable[[Any], str]:
-        """Return a function that returns a digest of the spec of a stage's job, which is too long for a command."""
+        """Return a function that returns a digest of the spec of a stage's job, for specs too long for a command."""
         return lambda wildcards: hashlib.sha256(to_json(self.shared_job(stage, wildcards).spec).encode()).hexdigest()
 
     def shared_job(self, stage: str, wildcards: Any, name: str = "") -> Job:
@@ -163,7 +163,7 @@ class RuleInputs:
         return {source: self._files(stage, source) for source in stage.reads}
 
     def _files(self, stage: Stage, source: str) -> Any:
-        """Return the paths of what a stage reads of another, or a function of the wildcards that returns them."""
+        """Return the paths of files that a stage reads from `source`, or a function of wildcards that returns these."""
         if source in ("source", "weights"):
             return getattr(self, source)
         written, names = STAGES[source], stage.reads[source] or ("{}.json",)
@@ -189,7 +189,7 @@ class RuleInputs:
     def outputs(self, stage: Stage, name: str = "") -> dict[str, Any]:
         """Return the output files of a stage's rule by their stems or, if these don't differ, as ``metrics_csv``.
 
-        Those of the figure or table `name` go by their suffixes. The record is one, too.
+        The outputs of the figure or table `name` are named after their suffixes. The record is also an output.
         """
         key = stage.key.replace("{name}", name)
         files = [file.replace("{}.", "" if stage.each else f"{stage.name}.") for file in stage.writes]
@@ -219,7 +219,7 @@ class RuleInputs:
         return f"{self.named}/{STAGES['source'].paths(source)[0]}"
 
     def weights(self, wildcards: Any) -> str | list[str]:
-        """Return the file with a model's weights, or nothing if the model is trained in this run."""
+        """Return the file with a model's weights, or [] if the model is trained in this run."""
         model = self.config.models[wildcards.model]
         if model.pretrained:
             return f"{self.named}/{STAGES['weights'].paths(wildcards.model)[0]}"
@@ -250,7 +250,7 @@ class RuleInputs:
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
     def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
-        """Write an experiment's manifest or, with a file for the `missing` cells, one of the finished cells only."""
+        """Write an experiment's manifest or, if `missing` cells get a file, a manifest of only the finished cells."""
         listed: Mapping[str, Any]
         if missing:
             listed = list_inventory(self.inventory(experiment), self.results)
@@ -262,7 +262,7 @@ class RuleInputs:
     def targets(self, stages: tuple[str, ...] = ()) -> list[str]:
         """Return the files of the experiments to run, one by one, so that deleted files are recreated.
 
-        If `stages` are given, only theirs.
+        If `stages` are given, only the files of these stages are returned.
         """
         return [f"{self.named}/{path}" for path in self._paths(stages)]
 
@@ -277,7 +277,7 @@ class RuleInputs:
         return [path for name in self.config.run for path in self._computed(name)] + self._shown(self.config.run)
 
     def partial_targets(self, wildcards: Any) -> list[str]:
-        """Return the files made from finished cells, for each experiment that has any."""
+        """Return the files made from finished cells, for each experiment that has finished cells."""
         if not (begun := self.experiments(PARTIAL)):
             sys.exit(f"partial: no cell of {', '.join(self.config.run)} has finished yet")
         return [f"{self.named}/{path}" for path in self._shown(begun, PARTIAL)]
@@ -294,7 +294,7 @@ class RuleInputs:
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def displays(self, kind: str) -> dict[str, str]:
-        """Return the figures or tables with a rule, by file name: the package's own and any others specified."""
+        """Return the figures or tables with a rule, by file name: from the package or the configuration."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
 

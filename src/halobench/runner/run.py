@@ -1,4 +1,4 @@
-"""Run Snakemake on results that aren't current, or list them."""
+"""Run Snakemake on results that aren't current, or list these results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     """Run Snakemake with these arguments, after unlocking its working directory if only dead runs locked it.
 
     Snakemake gets a list of the results that aren't current, and the configuration as one file, so that later jobs use
-    the configuration from the start. Jobs that dead runs left in a cluster's queue are ended or, if they are running
+    the same configuration. Jobs that dead runs left in a cluster's queue are ended or, if they are running
     and `cancel` is false, waited for. A dry run changes nothing, and reports what would run and why. SlurmError is
     raised if SLURM doesn't respond about jobs of dead runs, and OSError if the arguments can't be run.
     """
@@ -117,16 +117,16 @@ def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> in
 def _choose(
     plan: RunPlan, parsed: Arguments
 ) -> tuple[list[Job], status.States, Mapping[status.Name, Job], Sequence[str]]:
-    """Return all jobs with their states, those to run for the targets, and the options by which Snakemake runs them."""
+    """Return all jobs with their states, the jobs to run for the targets, and Snakemake's options for running them."""
     jobs, states, needed = _survey(plan, list(parsed.options.targets) or ["all"])
     chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
     return jobs, states, chosen, _forcing(parsed, plan.named, jobs, chosen) if needed else []
 
 
 def _to_make_first(chosen: Mapping[status.Name, Job], states: status.States) -> dict[status.Name, Job]:
-    """Return the sources that a run makes before anything else: if they stay the same, what was made from them stays.
+    """Return the sources to make before anything else: if they stay the same, results made from them stay current.
 
-    There are none if nothing was made from sources yet.
+    There are no such sources if no result was made from sources yet.
     """
     if not any(state.record for (stage, _), state in states.items() if "source" in STAGES[stage].reads):
         return {}
@@ -148,13 +148,13 @@ def check_devices(jobs: Iterable[Job]) -> None:
 
 
 def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mapping[status.Name, Job]) -> list[str]:
-    """Return the options that make Snakemake run the chosen jobs and no others, whatever it remembers.
+    """Return the options that make Snakemake run the chosen jobs and no others, whatever Snakemake remembers.
 
     Snakemake runs all forced jobs, and jobs with missing outputs anyway. Besides times, the only other trigger is
     software environments, which no rule has. An input that was written again with the same bytes is newer, but changes
     nothing, so inputs of rules without a chosen job count as ancient, unless the user forces jobs, which others follow.
     Sources that don't run are ancient for all rules. Snakemake doesn't force a job with ancient inputs if it also
-    forces one that the job needs.
+    forces another job that this job needs.
     """
     options = parsed.options
     if options.rerun_triggers:
@@ -177,7 +177,7 @@ def _rule(job: Job) -> str:
 
 
 def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:
-    """Return jobs with their states, and the names of those that the targets need (none if Snakemake is to decide)."""
+    """Return jobs with their states, and the names of the jobs that targets need (none if Snakemake is to decide)."""
     if targets == ["partial"]:
         jobs, states = plan.survey("partial")
         return jobs, states, set(states)
@@ -191,7 +191,7 @@ def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.St
 
 
 def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[status.Name]:
-    """Return the jobs that targets need, or none if no listed job produces one of the targets."""
+    """Return the jobs that targets need, or none if some target isn't the output of a listed job."""
     makers = {f"{results}/{path}": [job.name] for job in jobs for path in job.paths}
     makers |= {"all": [job.name for job in jobs]}
     makers |= {target: [job.name for job in jobs if job.stage in stages] for target, stages in TARGETS.items()}
@@ -220,7 +220,7 @@ def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
 
 
 def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
-    """List the trained cells that a run will replace, one per line, with the reason."""
+    """Return a line for each reason why a run will replace trained cells, with the number of cells."""
     why = Counter(
         "; ".join(states[name].every_reason) or "an earlier job writes its inputs"
         for name in chosen

@@ -76,14 +76,14 @@ class RunPlan:
 
 
 def check_frozen(path: Path) -> None:
-    """Raise SpecError if a file of `RunPlan.freeze` was edited since; jobs on a cluster read it again."""
+    """Raise SpecError if a file from `RunPlan.freeze` was edited later; jobs on a cluster read it again."""
     if path.match(f"{STATE}/{CONFIGURATIONS}/*"):
         what = "was edited after the run began; repeat the run's command, which writes this file again"
         refuse(path.name != _frozen_name(path.read_bytes()), str(path), what)
 
 
 def _frozen_name(content: bytes) -> str:
-    """Return the name of a frozen configuration, which reveals edits."""
+    """Return the name of a frozen configuration: a hash of its content, which reveals edits."""
     return f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
 
 
@@ -147,14 +147,14 @@ def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
 
 
 def claims_file(workflow: Path) -> Path:
-    """Return the claims file next to the configuration or, if there is none, the workflow's own."""
+    """Return the claims file next to the configuration or, if there is no such file, the workflow's own."""
     return Path(CLAIMS) if Path(CLAIMS).exists() else workflow / "claims.yaml"
 
 
 def check_claims(path: Path | str, config: Config) -> None:
     """Check the claims file now, since claims are judged only after everything else has been computed.
 
-    Claims that the experiments can't test are named.
+    Claims that the experiments can't test are printed.
     """
     from halobench.results.claims import check_computed, load_claims
     from halobench.runner.claims_in_grid import untested

@@ -22,14 +22,14 @@ from halobench.runner import end_of_run
 
 @contextlib.contextmanager
 def with_jobs() -> Iterator[list[int]]:
-    """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling; yield its number.
+    """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling.
 
-    The list that is yielded is empty until then. A lost terminal (SIGHUP) counts as SIGTERM.
+    Yield a list, to which the number of this signal is added. A lost terminal (SIGHUP) counts as SIGTERM.
 
     Jobs receive SIGINT, on which all jobs end in an orderly way. If jobs inherit that SIGINT is ignored, as in a run
     that a script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the
-    numbers of the signals that these handle to a socket. Only the first SIGINT interrupts this process, since another
-    would interrupt Snakemake's own cleaning up.
+    numbers of the signals that these handlers get to a socket. Only the first SIGINT interrupts this process, since a
+    second one would interrupt Snakemake's own clean-up.
     """
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     passed = signal.SIGTERM if ignored else signal.SIGINT
@@ -85,5 +85,5 @@ def _watch(signals: socket.socket, passed: signal.Signals, received: list[int]) 
 
 
 def _is_job(command: list[str]) -> bool:
-    """Return True if a process runs a stage, not a cluster's command or, as a new child may, this process's own."""
+    """Return whether a process runs a stage, and not a cluster's command or, like a new child, this process's own."""
     return "halobench" in {Path(word).name for word in command[:2]} and command != psutil.Process().cmdline()

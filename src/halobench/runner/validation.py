@@ -1,4 +1,4 @@
-"""Check a configuration as a whole before any job runs, by reading it and by building what it specifies.
+"""Check a configuration as a whole before any job runs, by reading it and by building its parts.
 
 Building imports torch and runs plug-ins, so it takes place in a separate process, and is skipped for a configuration
 that has passed before.
@@ -28,7 +28,7 @@ from halobench.storage.provenance import PACKAGE, versions
 
 
 def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> Config:
-    """Load a configuration, and build what it specifies unless it has passed this check before."""
+    """Load a configuration, and check it by building its parts unless it has passed this check before."""
     try:
         config = load_config(raw)
     except ConfigError as error:

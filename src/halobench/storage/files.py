@@ -26,7 +26,7 @@ LOCK = ".lock"  # the file that a process locks to work alone in a folder
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path next to `path`, with its suffix; rename the file to `path` on success, or else remove it.
+    """Yield a temporary path with the suffix of `path`, next to it; rename the file on success, or else remove it.
 
     The temporary file is locked until it is renamed, so that `sweep` keeps the files of live writers.
     """
@@ -56,7 +56,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """Lock a folder by a file in it, which is removed afterwards; other processes wait for the lock."""
+    """Lock a folder through a file in it, which is removed afterwards; other processes wait for the lock."""
     lock = _lock(Path(folder) / LOCK)
     # On a file system without locks, nobody waits, but the work done under this lock is quick, or harmless if repeated.
     with contextlib.suppress(OSError):
@@ -70,7 +70,7 @@ def alone(folder: Path | str) -> Iterator[None]:
 
 
 def sweep(folder: Path | str) -> None:
-    """Remove the temporary files that killed writers left in a folder, which are those that nobody has locked.
+    """Remove the temporary files that killed writers left in a folder, i.e. files that no process has locked.
 
     Files younger than `LEAST_AGE` seconds are kept, since a writer creates its file just before locking it.
     """
@@ -174,7 +174,7 @@ def check_sum(path: Path | str, digest: str, expected: str, current: str = "") -
 
 
 def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
-    """Return the content of a file; raise SpecError if it can't be read or its checksum differs from the record's."""
+    """Return the content of a file; raise SpecError if it can't be read or its checksum isn't `digest`."""
     expected = "a file" if digest is None else "the content recorded for it"
     with reading(path, expected):
         content = Path(path).read_bytes()
@@ -184,7 +184,7 @@ def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
 
 
 def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
-    """Read a JSON file; if `keys` are passed, it must contain a mapping with these keys."""
+    """Read a JSON file; if `keys` are passed, the file must contain a mapping with these keys."""
     with reading(path, "JSON"):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     keys = list(keys)

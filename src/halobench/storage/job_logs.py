@@ -27,7 +27,7 @@ def lines(log: Path) -> list[str]:
 
 
 def last_line(log: Path) -> str:
-    """Return the last non-empty line of a log, or `SILENT` if there is none after the command."""
+    """Return the last non-empty line of a log, or `SILENT` if there is no such line after the command."""
     texts = lines(log)
     if not texts or texts[-1].startswith("$ "):
         return SILENT
@@ -37,7 +37,7 @@ def last_line(log: Path) -> str:
 
 
 def before_last(log: Path, most: int = 2) -> list[str]:
-    """Return up to `most` lines before the last one, without the command at the top of the log."""
+    """Return up to `most` lines before a log's last line, without the command at the top of the log."""
     return [line for line in lines(log)[:-1] if not line.startswith("$ ")][-most:]
 
 
@@ -48,7 +48,7 @@ def python_path(log: Path) -> str:
 
 
 def why_ended(log: Path) -> str:
-    """Return the line of a SLURM log that says why its job ended; "" if there is none."""
+    """Return the line of a SLURM log that says why its job ended; "" if no line does."""
     reasons = [line for line in lines(log) if REASON.fullmatch(line)]
     # The run notes SLURM's final state. SLURM reports a time limit or a kill; Snakemake, which runs the stage, only
     # adds that the job failed.

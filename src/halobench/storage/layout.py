@@ -1,8 +1,8 @@
 """Define the layout of results: the stages, and the files that they write.
 
 A stage declares itself in its own file, in the literal ``STAGE`` of ``pipeline/stages/NAME.py``, which is read without
-importing it. The workflow's rules, the job list, the status, logs, estimates, verification, aggregation and the command
-line all go through `STAGES`.
+being imported. The workflow's rules, the job list, the status, logs, estimates, verification, aggregation and the
+command line all rely on `STAGES`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CELL = "{dataset}/{model}/{loss}/seed{seed}"
 
 @dataclass(frozen=True)
 class Unit:
-    """What one job of a stage works on."""
+    """The unit that one job of a stage works on, such as a cell."""
 
     key: str  # identifies it by the wildcards of the stage's rule; empty if there is only one
     record: str  # the path of a job's record below the results folder; {} stands for the job's key
@@ -108,14 +108,14 @@ class Stage:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The wildcards that identify its jobs."""
+        """The wildcards that identify the stage's jobs."""
         return tuple(re.findall(r"{(\w+)}", self.key))
 
     def record_path(self, key: str) -> str:
         return self.record.format(key)
 
     def files(self, names: Iterable[str], key: str) -> list[str]:
-        """Return the paths of files that it writes, given by their names, below the results folder."""
+        """Return the paths, below the results folder, of the files that the stage writes under these names."""
         record = PurePosixPath(self.record_path(key))
         return [str(record.parent / name.format(record.stem)) for name in names]
 
@@ -140,7 +140,7 @@ class Stage:
 
     @property
     def output_patterns(self) -> tuple[str, ...]:
-        """Patterns for the paths of the stage's files; none if each figure or table has files of its own."""
+        """Patterns for the paths of the stage's files; none if each figure or table has separate files."""
         names = () if self.each else (*self.writes, *self.may_write)
         paths = map(PurePosixPath, self.records)
         return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)
@@ -183,9 +183,9 @@ def _is_module(dotted: str) -> bool:
 
 
 def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
-    """Return stages by name, in an order in which each reads only what earlier ones write.
+    """Return stages by name, ordered so that each stage reads only files that earlier stages write.
 
-    RefusedError is raised if a stage reads a file that nothing writes.
+    RefusedError is raised if a stage reads a file that no stage writes.
     """
     known = {stage.name: stage for stage in stages}
     known = {stage.name: _with_files(stage, known) for stage in known.values()}

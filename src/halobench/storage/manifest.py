@@ -17,7 +17,7 @@ CHANGES_NUMBERS = True  # see `halobench.experiment.code_version`
 def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
     """Return the manifest for the cells and references listed by `halobench.experiment.jobs.list_cells`.
 
-    The manifest is that list, together with the checksums of the cells' and references' files from their records.
+    The manifest is this list, together with the checksums of the cells' and references' files from their records.
     """
 
     def outputs(stages: Iterable[str], path: str) -> dict[str, str]:
@@ -39,7 +39,7 @@ def check_entries(path: Path | str, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Read a manifest, as returned by `list_files`; raise SpecError if the file isn't one or has been edited."""
+    """Read a manifest, as returned by `list_files`; raise SpecError if the file isn't a manifest or has been edited."""
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
     check_entries(path, manifest)

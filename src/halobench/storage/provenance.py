@@ -26,7 +26,7 @@ SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE
 
 
 def begin() -> None:
-    """Reset the start of the process to now; forks call this, since they don't import this module again."""
+    """Set the process's start time to now; forks call this function, since they don't import this module again."""
     _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
 
 
@@ -46,7 +46,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """Return the host, processor, cores and, for CUDA, the GPU; for a SLURM job, also its number, node and GPUs."""
+    """Return the host, processor, cores and, for CUDA, the GPU; in a SLURM job, also its number, node and GPUs."""
     facts: dict[str, Any] = {"host": platform.node(), "machine": platform.machine(), "cores": os.cpu_count()}
     facts["processor"] = _processor()
     if "SLURM_JOB_ID" in os.environ:
@@ -128,7 +128,7 @@ def record(
 ) -> dict[str, Any]:
     """Return a stage's record: its request, versions, hardware and duration, and each output's checksum.
 
-    The record contains its own checksum, so edits to it are noticed too.
+    The record contains its own checksum, so edits to the record are noticed too.
     """
     entries = {
         "stage": request.stage,
@@ -150,7 +150,7 @@ def record(
 
 
 def _peak_memory() -> float:
-    """Return this process's peak resident memory in MiB (on Linux, `getrusage` would start from the parent's)."""
+    """Return this process's peak resident memory in MiB (on Linux, `getrusage` would include the parent's peak)."""
     import resource
 
     with contextlib.suppress(OSError, StopIteration, ValueError):

@@ -14,9 +14,9 @@ from halobench.storage.layout import STAGES
 
 
 def check_recorded(path: Path | str, most: int | None = None) -> None:
-    """Raise SpecError if the checksum of `path` differs from the one in its stage's record, next to it.
+    """Raise SpecError if the checksum of `path` differs from the checksum in its stage's record next to the file.
 
-    Files without a record, such as those from elsewhere, and files of more than `most` bytes aren't checked.
+    Files without a record, such as files from elsewhere, and files of more than `most` bytes aren't checked.
     """
     path = Path(path)
     if most is not None and path.stat().st_size > most:

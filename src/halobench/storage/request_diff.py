@@ -31,7 +31,7 @@ def outside_plugins(spec: Any) -> bool:
 
 
 def changes(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:
-    """List the differences between a request and a record's, by key, value and module.
+    """List the differences between a request and the request in a record, by key, value and module.
 
     If the list is empty, the result was computed as requested.
     """
@@ -42,7 +42,7 @@ def changes(record: Mapping[str, Any], request: Request, seed: int | None = None
 
 
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List what changed between two specs, by dotted key; a missing key has its default value."""
+    """List the changes between two specs, by dotted key; a missing key has its default value."""
     old, new = _flat(before), _flat(now)
     alike: dict[tuple[str, str], list[str]] = {}
     for key in sorted(old.keys() | new.keys()):
@@ -55,7 +55,7 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a spec's values by the configuration's dotted keys, where options are siblings of a plug-in's name."""
+    """Return a spec's values by the configuration's dotted keys, in which options are siblings of a plug-in's name."""
     values: dict[str, Any] = {}
     for key, value in spec.items():
         path = prefix if key == "options" else f"{prefix}{key}."

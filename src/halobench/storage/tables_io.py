@@ -64,7 +64,7 @@ def _is_plain(column: pd.Series) -> bool:
 
 
 def _float_texts(column: pd.Series) -> pa.Array:
-    """Format floats as Python does, with null for NaN; pyarrow formats whole, large and small ones differently."""
+    """Format floats as Python does, with null for NaN; pyarrow formats whole, large and small floats differently."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -137,7 +137,7 @@ def parse_parquet(
 
 
 def join_tables(paths: Sequence[Path], tables: Sequence[pa.Table]) -> pa.Table:
-    """Concatenate the tables of several files; a column that is missing from a file is null in its rows."""
+    """Concatenate the tables of several files; a column that is missing from a file is null in the file's rows."""
     import pyarrow as pa
 
     with contextlib.suppress(pa.ArrowException):

@@ -19,7 +19,7 @@ EDITED = "doesn't match its own checksum, so it was edited"
 
 @dataclass(frozen=True)
 class Fault:
-    """A faulty or lost file; `record` is the path of the record or manifest that lists it or, without one, its own."""
+    """A faulty or lost file; `record` is the path of the record or manifest that lists it, or else its own path."""
 
     path: Path
     record: Path
@@ -31,7 +31,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verification:
-    """The numbers of records read and of files listed in them, and the faults of those files."""
+    """The numbers of records read and of files listed in them, and all faults found."""
 
     records: int
     files: int
@@ -39,11 +39,11 @@ class Verification:
 
 
 def verify(results: Path) -> Verification:
-    """Check every file listed in a record against its checksum there, following links.
+    """Check every file listed in a record against the checksum in the record, following links.
 
     Anything but a record at a record's path is a fault, as is a file that is named like an output of a stage but isn't
-    listed in any record next to it. Files that a manifest lists must exist too, as must the records of what a record's
-    stage has read. All other files in the results folder are ignored.
+    listed in any record next to it. Files that a manifest lists must exist too, as must the records of the files that a
+    record's stage has read. All other files in the results folder are ignored.
     """
     count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
     manifests: dict[Path, Any] = {}
@@ -107,7 +107,7 @@ def _lost(results: Path, manifests: Mapping[Path, Any], known: Container[Path] =
 
 
 def _read(path: Path, record: Mapping[str, Any]) -> list[str]:
-    """Return the paths, below the results folder, of the records of what a record's stage has read."""
+    """Return the paths, below the results folder, of the records of the files that a record's stage has read."""
     found = []
     with contextlib.suppress(AttributeError, KeyError, TypeError):  # someone may have forged the record
         stage, spec = STAGES[record["stage"]], record["spec"]

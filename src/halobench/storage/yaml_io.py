@@ -1,4 +1,4 @@
-"""Read YAML of plain data, refusing keys that a mapping has twice."""
+"""Read YAML of plain data, refusing mappings with duplicate keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_PARTS = 300_000  # largest number of parts of a file as JSON, in which each
 
 
 class DuplicateKeyError(yaml.composer.ComposerError):
-    """Raised if a mapping has a key twice, of which YAML would keep the last value."""
+    """Raised if a mapping has a key twice, since YAML would keep only the last value."""
 
 
 class UniqueKeys(yaml.composer.Composer):
@@ -37,7 +37,7 @@ class StrictLoader(UniqueKeys, yaml.SafeLoader):
 
 
 class StrictTextLoader(UniqueKeys, yaml.BaseLoader):
-    """The same with numbers as text."""
+    """A loader like `StrictLoader`, except that it reads numbers as text."""
 
 
 def read_yaml(path: Path | str) -> Any:

@@ -1,7 +1,7 @@
-"""The sets of logits, each a few lines of numpy that also stand in the reproductions of failures.
+"""Define sets of logits by a few lines of NumPy code each, which reports of failures also show.
 
-The lines see `np` and `rng`, a generator with seed 0, and leave logits `z` (n, k) and targets `y`: labels (n,), or rows
-of probabilities (n, k).
+The lines define `np` and `rng`, a generator with seed 0, logits `z` (n, k) and targets `y`: labels (n,), or rows of
+probabilities (n, k).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class TemperatureSet:
     Attributes
     ----------
     name : str
-        Its kind and what is special about it.
+        The set's kind, followed by what is special about the set.
     kind : str
         One of the kinds in docs/conformance.md, such as ``everyday`` or ``no finite T``.
     code : str
-        The lines that make it, for a report of a failure.
+        The code that makes the set, for reports of failures.
     """
 
     name: str
@@ -66,36 +66,36 @@ class TemperatureSet:
 
     @property
     def logits(self) -> np.ndarray:
-        """Logits (n, k), in float64 for most sets; a copy."""
+        """A copy of the logits (n, k), in float64 for most sets."""
         return self._arrays[0].copy()
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels (n,) from 0 to k - 1 or, of the kind ``soft targets``, rows of probabilities (n, k); a copy."""
+        """A copy of the labels (n,) from 0 to k - 1 or, for ``soft targets``, of the rows of probabilities (n, k)."""
         return self._arrays[1].copy()
 
     @functools.cached_property
     def optimum(self) -> Optimum:
-        """The best temperature (`T`), the mean NLL there (`nll`), and how much that is below the uncalibrated one."""
+        """The best temperature (`T`), its mean NLL (`nll`), and the uncalibrated NLL minus this NLL (`gain`)."""
         return optimum(*self._arrays)
 
     def check(self, T: float, *, reported: bool = False) -> None:
-        """Assert that a fitted temperature is right, as docs/conformance.md judges it.
+        """Assert that a fitted temperature is right, by the rules in docs/conformance.md.
 
-        Its NLL may exceed the lowest by `optimum.tolerance`. On a separable set, no T is best, so NaN is right, and so
-        is a T near 0 if the fit reported that.
+        The NLL may exceed the lowest NLL by `optimum.tolerance`. On a separable set, no T is best, so NaN is right, and
+        so is a T near 0 if the fit reported that T isn't an optimum.
 
         Parameters
         ----------
         T : float
-            What the fit found; NaN if it refused.
+            The temperature that the fit found; NaN if the fit refused.
         reported : bool
-            Whether it reported, by a flag, a warning or a message, that T isn't an optimum.
+            Whether the fit reported, by a flag, a warning or a message, that T isn't an optimum.
 
         Raises
         ------
         AssertionError
-            With the number of nats by which the NLL exceeds the lowest.
+            If T is wrong; the message says by how many nats the NLL exceeds the lowest NLL.
         """
         T, best = float(T), self.optimum
         assert not (math.isnan(T) and best.finite), f"{self}: {best}, but the fit found none"
@@ -117,7 +117,7 @@ def drawn(change: str = "", n: int = 2000, k: int = 10) -> str:
 
 
 def trained(model: str, load: str = "load_digits", change: str = "", logits: str = "decision_function", **more) -> str:
-    """Return lines that train a scikit-learn classifier on half of a bundled data set, and take the other's logits."""
+    """Return lines that train a scikit-learn classifier on half of a bundled data set, and return the rest's logits."""
     package, _, name = model.split("(")[0].rpartition(".")
     given = {"decision_function": "model.decision_function(X[1::2])"}.get(logits, logits)
     lines = [
@@ -296,7 +296,7 @@ SETS = {
 def temperature_sets(*, trained: bool = False, soft: bool = False) -> list[TemperatureSet]:
     """Return sets of logits, from easy to hard, with the temperature that a fit should find on each.
 
-    By default 58 sets that NumPy makes in about a second, when they are first used.
+    By default, there are 58 sets, which NumPy makes in about a second when they are first used.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""The best temperature for a set of logits, proved twice, and how far above its NLL another temperature's lies.
+"""Find the best temperature for a set of logits, proved twice, and the excess NLL of any other temperature.
 
-The optimum is halobench's, and counts only if plain code in extended precision, which shares none with it, sees the
-slope of the NLL change its sign around it. The NLL is convex in 1 / T, so that is a proof.
+halobench finds the optimum, which counts only if independent plain code in extended precision finds that the slope of
+the NLL changes its sign around the optimum. The NLL is convex in 1 / T, so a change of sign is a proof.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from halobench.calibration.calibrators.exact import fit_temperature
 
 EXACT = 1e-3
-"""How far above the optimum, in nats, the NLL of a right fit may lie."""
+"""The number of nats by which the NLL of a right fit may exceed the optimum."""
 SHARE = 0.01
-"""The share of what temperature scaling can gain that a right fit may miss, if that is more than `ROUNDING`."""
+"""The share of temperature scaling's possible gain that a right fit may miss, if this is more than `ROUNDING`."""
 ROUNDING = 1e-6  # nats: what float32 can't show apart
 WITHIN = 1e-6  # relative half-width of the interval of 1 / T in which the slope must change its sign
 
@@ -28,11 +28,11 @@ class Optimum:
     Attributes
     ----------
     beta : float
-        1 / T; 0 if no positive one beats the uniform prediction, inf if the NLL falls for ever as T goes to 0.
+        1 / T; 0 if no positive value beats the uniform prediction, inf if the NLL falls for ever as T goes to 0.
     nll : float
-        The mean NLL there, or its limit, in nats.
+        The mean NLL at the optimum, or its limit, in nats.
     gain : float
-        How much lower that is than the uncalibrated NLL.
+        The uncalibrated NLL minus `nll`.
     """
 
     beta: float
@@ -41,7 +41,7 @@ class Optimum:
 
     @property
     def T(self) -> float:
-        """The best temperature: inf or 0 if no finite one is best."""
+        """The best temperature; inf or 0 if no finite T above 0 is best."""
         return 1 / self.beta if self.beta else math.inf
 
     @property
@@ -51,7 +51,7 @@ class Optimum:
 
     @property
     def tolerance(self) -> float:
-        """How many nats above `nll` a right fit may be: .001, but not more than 1% of `gain`, and at least 1e-6."""
+        """By how many nats a right fit may exceed `nll`: .001, but not more than 1% of `gain`, and at least 1e-6."""
         return max(ROUNDING, min(EXACT, SHARE * self.gain))
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Optimum:
 
 
 def plain(z: np.ndarray, y: np.ndarray, beta: float, number: type = np.float64) -> tuple[float, float]:
-    """Return the mean NLL of softmax(beta z), and its derivative in beta, by plain code; inf where beta z is."""
+    """Return the mean NLL of softmax(beta z), and its derivative with respect to beta, by plain code."""
     nll = slope = number(0)
     step = max(1, 10**6 // z.shape[1])
     with np.errstate(all="ignore"):

@@ -27,9 +27,9 @@ def plugin_of(file: Path) -> tuple[str, str]:
 
 
 def check(kind: str, name: str, options: Mapping[str, Any] | None = None, tables: Path | None = None) -> None:
-    """Check a plug-in of any kind by its name or ``module:object``, as the function for its kind does.
+    """Check a plug-in of any kind by its name or ``module:object``, with the function for its kind.
 
-    Figures and print tables are checked on the folder `tables`, which an experiment has. AssertionError is raised if
+    Figures and print tables are checked on an experiment's tables, in the folder `tables`. AssertionError is raised if
     the plug-in breaks a rule, and SpecError if it doesn't exist or can't be checked.
     """
     require(kind in CHECKED, "KIND", kind, one_of(CHECKED, kind))
@@ -50,7 +50,7 @@ def check(kind: str, name: str, options: Mapping[str, Any] | None = None, tables
 
 @contextlib.contextmanager
 def _asserting(kind: str, name: str) -> Iterator[None]:
-    """Check a plug-in's constants, and turn errors of bad input into failed assertions."""
+    """Check a plug-in's constants, and turn each SpecError into an AssertionError."""
     try:
         plugin_facts.facts(kind, name)
         yield
@@ -126,7 +126,7 @@ def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3,
 
 
 def check_source(name: str, **options: Any) -> None:
-    """Check that a source, named by its loader or ``module:object``, always loads the same data, which it describes."""
+    """Check that a source, by its loader or ``module:object``, describes its data and always loads the same data."""
     from halobench.core.specs.data import SourceSpec
     from halobench.data import sources
 
@@ -145,8 +145,8 @@ def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
     The calibrator must map logits to calibrated logits of the same shape, row by row, without changing its arguments,
-    and return the same bytes for the same data. It must be possible to save it. If all predictions are right, it must
-    also return probabilities, or a `Calibrator` that says why it can't.
+    and return the same bytes for the same data. It must be possible to save the calibrator.
+    If all predictions are right, it must also return probabilities, or a `Calibrator` that says why it can't.
     """
     from halobench.calibration import calibrator, saved
 
@@ -199,7 +199,7 @@ def check_direction(name: str) -> None:
 
 
 def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
-    """Check a figure or print table (`kind`: ``figures`` or ``tables``) on an experiment's tables, and return it.
+    """Check a figure or print table (`kind`: ``figures`` or ``tables``) on an experiment's tables; return the result.
 
     The figure or table must read only tables that experiments have, must not change them, and must work even if only
     ``runs`` has rows.
@@ -227,11 +227,11 @@ def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> A
 def check_metric(name: str, **options: Any) -> None:
     """Check a metric by its name or ``module:object``.
 
-    The metric's constants must have the right types. A metric's parameters must be among those that metrics can take,
-    and it must return either one number or one per sample, even for a single sample or two classes, within its
-    ``RANGE``. A metric must not change its arguments, and must return the same result each time. The order of samples
-    must not matter, labels must score as one-hot posteriors do, and right predictions must not score worse than wrong
-    ones.
+    The metric's constants must have the right types. The metric's parameters must be among the arguments that metrics
+    can take. The metric must return one number, or one number per sample, even for a single sample or two classes,
+    within its ``RANGE``. The metric must not change its arguments, and must return the same result each time. The
+    order of samples must not matter, labels must score as one-hot posteriors do, and right predictions must not score
+    worse than wrong ones.
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
-"""The stages that are commands, one file each.
+"""Provide the stages that are commands, with a file per stage.
 
 Each file defines ``run``, whose parameters are the options of ``halobench stage NAME``, and ``STAGE``, a literal that
-is read without importing the file. From ``STAGE`` come the rule of the stage, its jobs and what they need, its files,
-its place in estimates, and when its results are outdated; `halobench.storage.layout.Stage` describes the keys.
+is read without importing the file. ``STAGE`` determines the stage's rule, its jobs and what they need, its files, its
+place in estimates, and when its results are outdated; `halobench.storage.layout.Stage` describes the keys.
 
-Its ``code`` lists the modules of the package (``calibration.calibrate_cell``) on which the stage's numbers depend: an
-edit to any of them, or to what they import, reruns the stage. The file's own imports don't count, wherever they stand,
-so compute in a module of a lower wing.
+Its key ``code`` lists the modules of the package (``calibration.calibrate_cell``) on which the stage's numbers depend:
+an edit to any of these modules, or to a module that they import, reruns the stage. The file's own imports don't count,
+wherever they stand, so compute in a module of a lower wing.
 """
 
 from halobench.core.plugins.kinds import Kind

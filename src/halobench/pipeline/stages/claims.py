@@ -36,7 +36,7 @@ STAGE = {
 
 
 def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
-    """Judge the claims in a file by an experiment's tables, and answer the four questions from them.
+    """Judge the claims in a file by an experiment's tables, and answer the four questions from these tables.
 
     Writes claims.csv, .parquet and .html, and answers.json, to `out`.
     """

@@ -48,8 +48,8 @@ def run(
 ) -> None:
     """Train a cell on a data set's `source`; write model.safetensors, logits.safetensors and history.csv to `out`.
 
-    `weights` is the file of a model's given weights, by default the one in its spec. A checkpoint is saved every
-    `every` seconds, and at most `slots` processes share a GPU.
+    `weights` is the file of a model's given weights, by default the file in the model's spec. A checkpoint is saved
+    every `every` seconds, and at most `slots` processes share a GPU.
     """
     specs = parse_parts(spec, PARTS)
     check_folder("source", source)

@@ -1,4 +1,4 @@
-"""Define an answer to a question, and what the answers share: pairs, scores, means over seeds and words."""
+"""Define the class of answers, and the functions that all answers share: for pairs, scores, means and wording."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ NO_SCORE = {
 
 @dataclass(frozen=True)
 class Series:
-    """The dots of one kind: their label (empty if the legend shows them once for several series), look and values.
+    """The dots of one kind: their label (empty if another series' label covers them), style and values.
 
     Attributes
     ----------
     values : DataFrame
-        By dataset, model and loss, the mean over seeds and its interval (NaN for one seed), and whether the truth is
-        larger (`open`).
+        Per dataset, model and loss: the mean over seeds, its interval (NaN for one seed), and whether the true mean
+        is larger than this mean (`open`).
     """
 
     label: str
@@ -68,25 +68,25 @@ class Answer:
     key, question : str
         The name of the answer's figure, and the question.
     short, detail, limit : str
-        The answer in numbers, or what is missing for an answer; further numbers; and the limits of both.
+        The answer in numbers, or why there is no answer; further numbers; and the limits of both.
     takeaway : str
-        The answer in at most 15 words; "" if no rule of `takeaways` fits.
+        The answer in at most 15 words; "" if no rule in `takeaways` applies.
     populations : Populations, optional
-        What the rows of the figure are grouped by.
+        The populations by which the rows of the figure are grouped.
     series : tuple of Series
         The series of dots in the order of the legend; empty if there is no answer.
     axis : str
-        The label of the axis of values, which have a line at `line`.
+        The label of the value axis, which has a reference line at `line`.
     spans : DataFrame
-        By dataset, model and loss, a range from `low` to `high` behind the dots, explained by `span` in the legend.
+        Per dataset, model and loss, a range from `low` to `high` behind the dots; `span` is its label in the legend.
     hollow : str
         What hollow marks mean, if their series have no labels of their own.
     joined : bool
-        True if the dots of a row lie on one line, which joins them, rather than one below the other.
+        True if a line joins the dots of a row, or False if the dots are drawn one below the other.
     percent : bool
-        True if values are shown in percent.
+        True if values are shown as percentages.
     more : str
-        How many more losses or maps the leaderboard has; "" if none.
+        A sentence on losses or maps that only the leaderboard shows; "" if there are none.
     """
 
     key: str
@@ -108,12 +108,12 @@ class Answer:
 
     @property
     def title(self) -> str:
-        """The take-away or, without one, the question."""
+        """The take-away or, if there is none, the question."""
         return self.takeaway or self.question
 
     @property
     def note(self) -> str:
-        """What stands below the title: the question or, if that is the title, the answer in numbers."""
+        """The line below the title: the question or, if the question is the title, the answer in numbers."""
         return self.question if self.takeaway else self.short
 
     @property
@@ -127,7 +127,7 @@ class Answer:
 
 
 def with_base(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `base`: the loss of the models that the questions are about, in each pair of data set and model.
+    """Add the column `base`: the loss of the models that the questions are about, for each pair of data set and model.
 
     The base loss is cross-entropy or, in pairs without it, the first loss. Models that halobench didn't train are left
     out, unless there are no others.
@@ -144,7 +144,7 @@ def with_base(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def base_label(table: pd.DataFrame) -> str:
-    """Name, as within a sentence, the models that the questions are about, from the index level `base` of a table."""
+    """Name the models that the questions are about, as within a sentence; the index level `base` has their losses."""
     losses = set(table.index.get_level_values("base"))
     if losses == {NO_LOSS}:
         return "models trained elsewhere"
@@ -152,10 +152,10 @@ def base_label(table: pd.DataFrame) -> str:
 
 
 def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return test scores with a row per cell, indexed by dataset, model, loss, seed and `base`, and columns by fit.
+    """Return test scores with a row per cell, indexed by dataset, model, loss, seed and `base`, and a column per fit.
 
-    A score is the KL from the known posterior, i.e. the NLL above the posterior's, or the NLL itself if no posterior is
-    known.
+    A score is the KL from the known posterior, i.e. the NLL minus the posterior's NLL, or the NLL itself if no
+    posterior is known.
     """
     rows = preferred_labels(metrics[metrics["metric"].isin(("kl", "nll"))])
     rows = with_base(rows).astype({"calibrator": str, "metric": str})
@@ -164,7 +164,7 @@ def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_base(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of scores whose loss is the base loss of their pair."""
+    """Return the rows of scores whose loss is the base loss of their pair of data set and model."""
     return scores[scores.index.get_level_values("loss") == scores.index.get_level_values("base")]
 
 
@@ -174,7 +174,7 @@ def mixup_losses(runs: pd.DataFrame) -> set[str]:
 
 
 def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str] = ("none", "exact")) -> str:
-    """Say which of `fits` has no score of any base model, and what to do about it; "" if each fit has a score."""
+    """Say which fit has no score for any base model and how to add a missing fit; "" if all `fits` have scores."""
     base, tried = of_base(scores), set(metrics["calibrator"].astype(str))
     for fit in fits:
         if fit not in base or base[fit].isna().all():
@@ -183,7 +183,7 @@ def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str]
 
 
 def means_of(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and t interval over n seeds of values by dataset, model, loss, seed, in the order of pairs.
+    """Return the mean of values over seeds and its t interval by dataset, model and loss, in the order of panels.
 
     The interval is widened if seeds share samples.
     """
@@ -199,9 +199,9 @@ def means_of(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(values: pd.Series, form: str = ".2f", median: bool = False) -> str:
-    """Return the smallest and largest value in words, e.g. ``0.12 to 0.30``, or one number if they are equal.
+    """Return the smallest and largest value as text, e.g. ``0.12 to 0.30``, or one number if they are equal.
 
-    With `median`, the median of three values or more, and their number, follow in parentheses.
+    With `median`, a range over at least three values is followed by their median and number in parentheses.
     """
     said = " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
     if median and len(values) > 2 and " to " in said:
@@ -210,9 +210,9 @@ def spread(values: pd.Series, form: str = ".2f", median: bool = False) -> str:
 
 
 def with_shares(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `share` to `part`: the share of `whole` that it is, in pairs whose whole is at least `LEAST_NATS`.
+    """Add the column `share`, i.e. `part` divided by `whole`, and keep the pairs whose whole is at least `LEAST_NATS`.
 
-    All of an infinite whole is 1.
+    The share is 1 if part and whole are both infinite.
     """
     both = part.merge(whole, on=GROUP, suffixes=("", "_whole"))
     both = both[both["mean_whole"] >= LEAST_NATS]
@@ -222,9 +222,9 @@ def with_shares(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
 
 
 def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
-    """Say which share of `whole` the positive `part` of it removes, as a range over pairs, e.g. ``removes 2% to 90%``.
+    """Say what share of `whole` the gains in `part` remove, as a range over pairs, e.g. ``removes 2% to 90%``.
 
-    If all parts are negative, they are added. The result is "" if no pair has a whole of at least `LEAST_NATS`.
+    Negative parts are reported as added. The result is "" if no pair has a whole of at least `LEAST_NATS`.
     """
     shares = with_shares(part, whole)["share"]
     if shares.empty:
@@ -245,7 +245,7 @@ def counted(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(values: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs with several seeds, or all if none has several."""
+    """Return the pairs with several seeds or, if no pair has several, all pairs."""
     several = counted(values)
     return several if len(several) else values
 
@@ -253,7 +253,7 @@ def judged(values: pd.DataFrame) -> pd.DataFrame:
 def left_out(optimal: pd.Series, means: pd.DataFrame) -> str:
     """Say how many models have no optimal temperature, and how many pairs have one seed if others have several.
 
-    `optimal` are the models' scores at it, and `means` those of pairs.
+    `optimal` has the models' scores at their optimal temperatures, and `means` has the pairs' means over seeds.
     """
     models, single = int((~np.isfinite(optimal)).sum()), len(means) - len(judged(means))
     kinds = [
@@ -268,7 +268,7 @@ NOISE, PLANTED, UNSURE, CERTAIN, SYNTHETIC = "label noise", "planted overlap", "
 
 
 class Populations(NamedTuple):
-    """The kind of each data set, and the data sets with a known posterior; no range spans several populations.
+    """The kind of each data set, and the data sets with a known posterior; no reported range spans two populations.
 
     There are three populations: real data with uncertain labels (noise, planted overlap, or a posterior that came with
     the data), other real data, and synthetic classes.
@@ -279,7 +279,7 @@ class Populations(NamedTuple):
 
     @classmethod
     def of(cls, runs: pd.DataFrame, metrics: pd.DataFrame | None = None) -> Populations:
-        """Return the kinds of the data sets in `runs`; without `metrics`, no posterior that came with data is known."""
+        """Return the kinds of data sets in `runs`; without `metrics`, posteriors that came with data are unknown."""
         known: frozenset[str] = frozenset() if metrics is None else frozenset(table_views.posterior_entropies(metrics))
         kinds: dict[str, str] = {}
         row: Any
@@ -293,7 +293,7 @@ class Populations(NamedTuple):
         return cls(kinds, known | {name for name, kind in kinds.items() if kind == SYNTHETIC})
 
     def parts(self, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """Return the pairs of each population, in words that fit these pairs; one entry "" if all are of one."""
+        """Return the pairs of each population by its description, or all pairs under "" if there is one population."""
         kind = values["dataset"].map(self.kinds)
         given = [name for name in (NOISE, PLANTED, UNSURE) if (kind == name).any()]
         others = f"without {given[0] if len(given) == 1 else 'either'}" if given else "on real data"
@@ -307,24 +307,24 @@ class Populations(NamedTuple):
 
 
 def if_mixed(values: pd.DataFrame, kinds: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the `kinds` of models if those of all pairs are known, and some but not all are MLPs; otherwise, none."""
+    """Return `kinds` if it has the kinds of all models in `values`, and some but not all are MLPs; otherwise, {}."""
     kind = values["model"].map(kinds).fillna("")
     return kinds if (kind != "").all() and (kind == MLP).any() and (kind != MLP).any() else {}
 
 
 def by_kind(values: pd.DataFrame, kinds: Mapping[str, str]) -> list[tuple[bool, pd.DataFrame]]:
-    """Return the pairs of other networks (False) and of MLPs (True), if any; without `kinds`, all as the former."""
+    """Return the pairs of non-MLPs (False) and of MLPs (True), if any; a model without a kind counts as a non-MLP."""
     of_mlps = values["model"].map(kinds).eq(MLP)
     return [(mlps, values[of_mlps == mlps]) for mlps in (False, True) if (of_mlps == mlps).any()]
 
 
 def wins(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference's interval over seeds lies below 0, or its mean is -infinity."""
+    """Count the pairs whose difference has an interval over seeds below 0, or a mean of -infinity."""
     return int(((counted(values)["high"] < 0) | (counted(values)["mean"] == -np.inf)).sum())
 
 
 def losses(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference's interval over seeds lies above 0, or its mean is infinity."""
+    """Count the pairs whose difference has an interval over seeds above 0, or a mean of infinity."""
     return int(((counted(values)["low"] > 0) | (counted(values)["mean"] == np.inf)).sum())
 
 
@@ -334,7 +334,7 @@ def uncounted(values: pd.DataFrame) -> str:
 
 
 def pairs(values: pd.DataFrame | pd.Series) -> str:
-    """Count the pairs of data set and model."""
+    """Return the number of pairs of data set and model as text, e.g. ``3 pairs``."""
     return count(len(values), "pair")
 
 

@@ -16,11 +16,11 @@ from halobench.storage import files
 
 
 def answers(tables: Mapping[str, pd.DataFrame]) -> list[Answer]:
-    """Return the answers from an experiment's tables metrics, radii and runs."""
+    """Answer the four questions from an experiment's tables metrics, radii and runs."""
     metrics, runs = tables["metrics"], tables["runs"]
     return [reach(tables["radii"], runs), *(answer(metrics, runs) for answer in (temperature, mixup, maps))]
 
 
 def write_answers(path: Path, all_answers: Sequence[Answer], claims: Sequence[Mapping[str, str]] = ()) -> None:
-    """Write answers in words, which pages and the last lines of a run show, and what `own_claims` were found to be."""
+    """Write the answers in words, and the outcomes of `own_claims`, for pages and the last lines of a run to show."""
     files.write_json(path, {"answers": [answer.words for answer in all_answers], "claims": [*claims]})

@@ -1,4 +1,4 @@
-"""Answer which maps of the logits repair what a temperature leaves."""
+"""Answer which maps of the logits remove the excess NLL that a temperature leaves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CHOSEN = (
 
 
 def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer from the excess NLL after each map minus that after the optimal temperature."""
+    """Answer the question from the excess NLL after each map, minus the excess NLL after the optimal temperature."""
     scores = excess_nll(metrics)
     names = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
     if missing := without_fit(metrics, scores, ["exact"]) if names else MISSING:
@@ -96,10 +96,10 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def _best(gaps: Mapping[str, pd.DataFrame], populations: Populations) -> tuple[list[str], str]:
-    """Return the maps from the lowest mean NLL to the highest, and in words the pairs that this is judged by.
+    """Return the maps from the lowest mean NLL to the highest, and a description of the pairs averaged over.
 
-    These are the pairs of the first population on which all maps were fitted. Pairs with one seed count only if there
-    are no others. Without a pair on which all maps were fitted, none is best.
+    The means are over the pairs of the first population on which all maps were fitted. Pairs with one seed count only
+    if there are no others. If there is no pair on which all maps were fitted, the list of maps is empty.
     """
     means = pd.DataFrame({name: judged(values).set_index(GROUP)["mean"] for name, values in gaps.items()}).dropna()
     if means.empty:
@@ -125,7 +125,7 @@ def _compared(
 
 
 def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame, populations: Populations) -> str:
-    """Say which share of the remaining excess NLL a map removes, and on how many pairs it lowers and raises the NLL."""
+    """Say what share of the remaining excess NLL a map removes, and on how many pairs it lowers and raises the NLL."""
     clauses: list[str] = []
     for where, part in populations.parts(judged(gaps)).items():
         share = removes(part.assign(mean=-part["mean"]), left)

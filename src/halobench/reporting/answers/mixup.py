@@ -1,4 +1,4 @@
-"""Answer whether training with Mixup, or with another loss, avoids what a temperature can't repair."""
+"""Answer whether training with Mixup, or with another loss, avoids the excess NLL that a temperature can't remove."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LIMIT = (
 
 
 def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer from the NLL of each loss, uncalibrated, minus that of the base loss after TS."""
+    """Answer the question from the uncalibrated NLL of each other loss, minus the NLL of the base loss after TS."""
     scores = excess_nll(metrics)
     mixed = mixup_losses(runs)
     trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
@@ -104,7 +104,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, str], populations: Populations) -> str:
-    """Return the take-away about the loss that wins most often, less its defeats, in the first population."""
+    """Return the take-away about the loss with the most wins minus defeats in the first population."""
     table = pd.concat([counted(values).assign(loss=loss) for loss, values in gaps.items()])
     table = table.assign(won=table["high"] < 0, lost=table["low"] > 0)
     table = table.assign(architecture=table["model"].map(kinds).fillna(""))
@@ -121,10 +121,10 @@ def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, s
 def wins_by_loss(
     gaps: Mapping[str, pd.DataFrame], raw: str, populations: Populations, kinds: Mapping[str, str] | None = None
 ) -> str:
-    """Say, as within a sentence, on how many pairs each loss, the first preceded by `raw`, lowers and raises the NLL.
+    """Complete a sentence: on how many pairs each loss (the first preceded by `raw`) lowers and raises the NLL.
 
-    Each of the `populations` has a sentence of its own, since effects can differ there; and so have MLPs and other
-    networks if the `kinds` of all models are known.
+    Each population has a separate sentence, since effects can differ between populations. MLPs and other networks have
+    separate sentences too if the `kinds` of all models are known.
     """
     compared = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])
     said: list[str] = []
@@ -147,7 +147,7 @@ def wins_by_loss(
 
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:
-    """Return, by cell, the uncalibrated score minus that of the base loss after a fit, in the same pair and seed."""
+    """Return each cell's uncalibrated score minus the base loss's score after `fit`, for the same pair and seed."""
     other, fitted = others["none"].rename("other").reset_index(), base[fit].rename("fit").reset_index()
     joined = other.merge(fitted[[*PAIRED, "fit"]], on=PAIRED)
     return joined.assign(gap=joined["other"] - joined["fit"]).set_index(KEYS)["gap"]

@@ -56,7 +56,7 @@ BLUE, INK = "#1F4E9E", "#222222"
 
 
 def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer from the medians of relative radii around training samples, or of evaluation samples of given models."""
+    """Answer the question from median relative radii around training (or, for given models, evaluation) samples."""
     table = table_views.by_kind(radii)
     table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
     table, around = table_views.with_evaluation_as_train(table[table["loss"] == table["base"]])
@@ -126,7 +126,7 @@ def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str:
 
 
 def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return median radii over seeds; a median is open if, for some seed, more than half of the rays are censored."""
+    """Return means over seeds of median radii; a mean is open if, for any seed, over half of the rays are censored."""
     rows = table[(table["probe"] == probe) & (table["quantity"] == quantity) & (table["calibrator"] == calibrator)]
     if rows.empty:
         return pd.DataFrame()
@@ -137,19 +137,19 @@ def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, ru
 
 
 def way(values: pd.DataFrame) -> str:
-    """Return the range of median distances over pairs, with its median unless some distances are larger than known."""
+    """Return the range of median distances over pairs as text, with its median unless some are only lower bounds."""
     more = values["open"].any()
     return spread(values["mean"], ".0%", median=not more) + (" or more" if more else "")
 
 
 def _ways(values: pd.DataFrame, populations: Populations) -> str:
-    """Return the range of medians in each population; "" if there are none."""
+    """Return the range of medians in each population as text, or "" if there are no medians."""
     parts = populations.parts(values) if len(values) else {}
     return ", and ".join(f"{way(part)} {where}".rstrip() for where, part in parts.items())
 
 
 def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, nowhere: bool) -> str:
-    """Say, for each population, where certainty ends in the worst and in random directions."""
+    """Say, for each population, after what distance certainty ends in the worst direction and in random directions."""
     if nowhere:
         return "Nowhere: the models aren't certain of most points' labels, even at the points themselves."
     (worst, direction), *others = ((values, WAYS[probe]) for values, probe in measured if len(values))
@@ -164,7 +164,7 @@ def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, n
 
 
 def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
-    """Say how far random directions reach compared with their null, and on how many pairs that explains half of it."""
+    """Compare how far certainty reaches in random directions with the null, and count the ratios of at most 2."""
     both = random.merge(null, on=GROUP, suffixes=("", "_null"))
     ratios = both["mean"] / both["mean_null"]
     reached = f"{spread(ratios, '.1f')} {'or more ' if both['open'].any() else ''}times as far"

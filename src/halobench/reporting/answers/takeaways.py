@@ -1,7 +1,7 @@
 """Choose an answer's take-away: a sentence of at most 15 words, by the first rule whose condition the pairs meet.
 
 A take-away is about one population, and about pairs of data set and model with several seeds. If no rule's condition is
-met, there is none, and the numbers stand alone.
+met, the answer has no take-away, and the numbers stand alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SEVERAL_KINDS = "with uncertain labels"  # how a take-away calls a population of
 
 
 def population_in_words(where: str) -> str:
-    """Return what the pairs of a population have in common, in a few words."""
+    """Say in a few words what the pairs of a population have in common."""
     return SEVERAL_KINDS if " or " in where else where.replace("either", "uncertain labels")
 
 
 class Rule(NamedTuple):
-    """A sentence, the condition for it in words, and the condition itself, of a table with a row per pair."""
+    """A sentence, its condition in words, and its condition as a function of a table with a row per pair."""
 
     says: str
     when: str
@@ -31,17 +31,17 @@ class Rule(NamedTuple):
 
 
 def most(pairs: pd.Series) -> bool:
-    """Return whether a condition is true of most pairs."""
+    """Return whether a condition is true of at least the share `MOST` of the pairs."""
     return bool(len(pairs)) and float(pairs.mean()) >= MOST
 
 
 def few(pairs: pd.Series) -> bool:
-    """Return whether a condition is true of few pairs or none."""
+    """Return whether a condition is true of at most the share `FEW` of the pairs."""
     return bool(len(pairs)) and float(pairs.mean()) <= FEW
 
 
 def except_mlps(table: pd.DataFrame) -> bool:
-    """Return whether a loss wins on most pairs whose model isn't an MLP, losing on none, and on few pairs of MLPs."""
+    """Return whether a loss wins on most pairs without an MLP, loses on none of them, and wins on few with an MLP."""
     mlps, others = (table[(table["architecture"] == MLP) == which] for which in (True, False))
     known = min(len(mlps), len(others)) >= LEAST_PAIRS and table["architecture"].ne("").all()
     return bool(known and few(mlps["won"]) and most(others["won"]) and not others["lost"].any())
@@ -149,10 +149,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 
 def takeaway(question: str, populations: Mapping[str, pd.DataFrame], **words: str) -> str:
-    """Return the take-away of a question in its first population, or "" if no rule's condition is met.
+    """Return the take-away of a question for the first population, or "" if no rule's condition is met.
 
-    `populations` are tables with a row per pair, by what they have in common, "" if there is one only; `words` fill in
-    the names of losses and maps.
+    `populations` maps each population's description ("" if there is only one) to a table with a row per pair; `words`
+    has the names of losses and maps in the sentence.
     """
     where, table = next(iter(populations.items()), ("", pd.DataFrame()))
     rule = next((rule for rule in RULES[question] if len(table) >= LEAST_PAIRS and rule.holds(table)), None)

@@ -1,4 +1,4 @@
-"""Answer what a temperature can repair."""
+"""Answer how much of the excess NLL a temperature can remove."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GIVEN = (
 
 
 def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer from the excess NLL without calibration and after each fit of the temperature."""
+    """Answer the question from the excess NLL without calibration and after each fit of the temperature."""
     scores = excess_nll(metrics)
     if missing := without_fit(metrics, scores):
         return Answer("temperature", QUESTION, missing)
@@ -89,7 +89,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def _kept(where: str, left: pd.DataFrame, removed: str, subject: str, populations: Populations) -> str:
-    """Say what the optimal temperature removes and leaves in pairs of one population."""
+    """Say what the optimal temperature removes and leaves on the pairs of one population."""
     of_what = "the KL from the known posterior" if set(left["dataset"]) <= populations.known else "the NLL"
     removed = f"{removed} of {of_what} and leaves" if removed else f"leaves, of {of_what},"
     return f"{where and f'{where}, '}{subject} {removed} {spread(left['mean'])} nats."

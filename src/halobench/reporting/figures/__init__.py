@@ -1,4 +1,4 @@
-"""Provide the figures, one module each; the parameters of a ``draw`` function are the tables that it reads."""
+"""Provide the figures, with a module per figure; the parameters of a ``draw`` function are the tables that it reads."""
 
 from halobench.core.plugins.constants import DISPLAYS
 from halobench.core.plugins.kinds import Kind

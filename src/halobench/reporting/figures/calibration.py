@@ -90,7 +90,7 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
 
 
 def _temperatures(calibrators: Collection[str]) -> str:
-    """Return sentences about the data to which the displayed temperatures are fitted, or "" if there are none."""
+    """Return sentences about the data to which the displayed temperatures are fitted, or "" if none is fitted."""
     words = {"paper": "by the paper's code", "exact": "at the optimum"}
     how = [text for name, text in words.items() if name in calibrators]
     fitted = f"Temperature scaling (TS) is fitted on validation data, {' or '.join(how)}" if how else ""
@@ -100,13 +100,13 @@ def _temperatures(calibrators: Collection[str]) -> str:
 
 
 def _others(calibrators: Iterable[str]) -> str:
-    """Return a sentence that lists the calibrators other than TS, or "" if there are none."""
+    """Return a sentence that lists the calibrators other than TS, or "" if there are no others."""
     names = [labels.calibrator_label(name) for name in calibrators if name not in CALIBRATORS]
     return f"Also fitted on validation data: {', '.join(names)}. " if names else ""
 
 
 def fits_below_0(runs: pd.DataFrame) -> list[str]:
-    """Return a remark on how often the paper's fit ended below 0, or none if it never did."""
+    """Return a remark on how often the paper's fit ended below 0, in a list that is empty if it never did."""
     fits = runs["temperature_paper"].dropna()
     below = int((fits < 0).sum())
     return (
@@ -115,7 +115,7 @@ def fits_below_0(runs: pd.DataFrame) -> list[str]:
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
-    """Return remarks on how often calibrators have no optimum or no finite NLL, merging identical ones."""
+    """Return remarks on how often calibrators have no optimum or no finite NLL, merging identical remarks."""
     remarks: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
         optimum = "T" if calibrator in CALIBRATORS else "optimum"

@@ -85,7 +85,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _title(shares: pd.DataFrame) -> str:
-    """Say within which distance, in all cells, attacks end the certainty of half of the points that have it."""
+    """Return a title: within what distance, in all cells, half of the certain points lose certainty under attack."""
     attacked = shares[(shares["probe"] == "adversarial") & (shares["quantity"] == "certainty")]
     attacked, ends = attacked[attacked["calibrator"] == "none"], []
     for _, curve in attacked.groupby(["dataset", "model", "loss"]):
@@ -99,7 +99,7 @@ def _title(shares: pd.DataFrame) -> str:
 
 
 def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:
-    """Return the distance at which a falling share first is half of its start, interpolated; infinity if never."""
+    """Return the distance (interpolated) at which a falling share has halved, or infinity if it never halves."""
     half = shares[0] / 2
     after = int(np.argmax(shares <= half))
     if shares[after] > half:
@@ -109,7 +109,7 @@ def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:
 
 
 def _unbounded(shares: pd.DataFrame) -> str:
-    """Return a sentence if some cells have no certified curve and others have."""
+    """Return a sentence if some cells, but not all, have a certified curve, or "" otherwise."""
     probes = shares.groupby(["dataset", "model", "loss"])["probe"].agg(set)
     missing = sum("certified" not in probe for probe in probes)
     return "No blue line: no certificate was computed. " if 0 < missing < len(probes) else ""

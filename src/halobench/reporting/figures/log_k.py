@@ -1,4 +1,4 @@
-"""Show KL after temperature scaling against the number of classes: which models grow like log k."""
+"""Show KL after temperature scaling against the number of classes: for which models it grows like log k."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEAST_GROWTH = 0.05  # nats per unit of log k, of the slope's 95% interval over 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a panel per pair of distribution family and model, with a line per loss and one for 1-NN's closed form."""
+    """Draw a panel per pair of distribution family and model, with a line per loss and 1-NN's closed form as a line."""
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != REFERENCE) & (table["model"] != "nearest")]
     if trained.empty:
@@ -66,7 +66,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def growth_in_words(trained: pd.DataFrame) -> str:
-    """Say for which models the KL of the base loss grows with k, if it does or doesn't in every family."""
+    """Say for which models the KL of the base loss grows with k, if all families of distributions agree."""
     base = with_base(trained)
     base = base[base["loss"] == base["base"]].groupby("family").filter(class_families.shows_growth)
     slopes = [(*cell, class_families.slope(rows)) for cell, rows in base.groupby(["family", "model", "seed"])]

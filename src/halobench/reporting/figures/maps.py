@@ -1,4 +1,4 @@
-"""Answer in one figure: which maps of the logits repair what a temperature leaves?"""
+"""Answer in one figure: which maps of the logits remove the excess NLL that a temperature leaves?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answer in one figure: does Mixup, or another loss, avoid what a temperature can't repair?"""
+"""Answer in one figure: does Mixup, or another loss, avoid the excess NLL that a temperature can't remove?"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ GAP = "Logit gap: the logit of the label minus the largest other one; below 0, a
 def draw(neighbourhood: pd.DataFrame) -> Figure:
     """Draw confidence and logit gap around samples with a row per data set and model: means over seeds with t bands.
 
-    The curves are those of the sphere probe or, without it, of the first probe in order.
+    The curves are those of the sphere probe or, if it wasn't run, of the first probe in the order of `labels.PROBES`.
     """
     table, around = table_views.with_evaluation_as_train(table_views.by_kind(neighbourhood))
     scale = next((name for name in SCALES if table[name].gt(0).any()), "")

@@ -48,7 +48,7 @@ DOUBT = (
 
 @style.styled
 def draw(runs: pd.DataFrame) -> Figure:
-    """Draw regions, posteriors and nearest-neighbour labels in the plane, and images if a cell was trained on any."""
+    """Draw regions, posteriors and nearest-neighbour labels in the plane, and images if a cell was trained on them."""
     images = "image_overlap" in set(runs["distribution"])
     distribution = plane()
     sample = distribution.sample(CLASSES * POINTS, np.random.default_rng(0))
@@ -70,7 +70,7 @@ def draw(runs: pd.DataFrame) -> Figure:
 
 
 def plane() -> Overlap:
-    """Return the distribution in the plane, whose regions are evenly spaced around a circle."""
+    """Return an overlap distribution in the plane whose regions are evenly spaced around a circle."""
     regions = overlap_regions(CLASSES, GROUP, BETA)
     angle = np.pi / 2 - 2 * np.pi * np.argsort(ORDER) / len(ORDER)
     return Overlap((1, 1, 2), regions, 3.1 * np.stack([np.cos(angle), np.sin(angle)], axis=1), 1.0, None)
@@ -89,7 +89,7 @@ def _draw_circles(ax: Axes, distribution: Overlap) -> None:
 
 
 def _draw_regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
-    """Draw training samples and regions in their classes' colours, mixed if two classes share one."""
+    """Draw training samples and regions in their classes' colours, mixed if two classes share a region."""
     _draw_circles(ax, distribution)
     for centre, row in zip(distribution.centres, distribution.regions.posterior, strict=True):
         owners = np.flatnonzero(row)

@@ -44,7 +44,7 @@ LAW = ["family", "beta", "group"]
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw KL* / log k of two-level logits as colours over k and rho, and models as points on the same colour scale."""
+    """Draw KL / log k after optimal TS as colours over k and rho: two-level logits as background, models as points."""
     measures = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
     table = class_families.scores(metrics, runs, measures).dropna(subset=["rho", "share"])
     table = table[(table["loss"] != REFERENCE) & (table["group"] < table["classes"])]
@@ -74,7 +74,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _draw_background(ax: Axes, law: Law, most_classes: float, colors: Normalize) -> QuadMesh:
-    """Draw KL* / log k over k and rho for own and shared regions of equal certainty."""
+    """Draw KL / log k after optimal TS over k and rho, for own and shared regions of equal certainty."""
     _, beta, group = law
     most, least = 2 * most_classes, group * 2
     k, rho = np.unique(group * np.round(np.geomspace(least, most, 80) / group)), np.linspace(0, 1, 81)

@@ -90,7 +90,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _draw_dots(ax: Axes, panel: pd.DataFrame, probes: Sequence[str], styles: Mapping[str, Style]) -> None:
-    """Draw each loss for each probe: the control as a tick, then the interval and the dot."""
+    """Draw, for each loss and probe, a tick for the held-out control, an interval and a dot."""
     for y in range(1, len(probes)):
         ax.axhline(y - 0.5, color="#dddddd", lw=0.6, zorder=1)
     losses = [loss for loss in styles if loss in set(panel["loss"])]

@@ -1,6 +1,6 @@
 """Show reliability before and after temperature scaling, with ECE and the number of points in each bin.
 
-Other calibrators have a figure of their own, ``reliability_posthoc``, because more than three lines would clutter the
+Other calibrators have a separate figure, ``reliability_posthoc``, because more than three lines would clutter the
 diagrams.
 """
 
@@ -39,7 +39,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
 
 
 def compare(reliability: pd.DataFrame, calibrators: Sequence[str]) -> Figure:
-    """Draw the diagrams of these calibrators, which may have custom names."""
+    """Draw the reliability diagrams of `calibrators`, which may have custom names."""
     table = preferred_labels(reliability)
     table = table[table["calibrator"].isin(calibrators)]
     if not table["count"].any():

@@ -1,4 +1,4 @@
-"""Show what could repair each model, by splitting its NLL into noise, training, a richer map and a temperature."""
+"""Show each model's NLL, split into noise and the parts that training, a richer map or a temperature could repair."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEAD, WIDE = 0.7, 2.8  # inches: height around a panel, width of a panel
 
 @styled
 def draw(metrics: pd.DataFrame) -> Figure:
-    """Draw a panel per model with a stacked bar per data set, for cross-entropy or, without it, the first loss."""
+    """Draw a panel per model with a stacked bar per data set, for cross-entropy or, if missing, the first loss."""
     parts, loss = repair_bars.ladders(metrics)
     if parts.empty:
         return empty_page(TITLE, "No cell has a repair ladder.")

@@ -21,5 +21,5 @@ would equal the posterior.
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw the answer with a row per data set, model and loss, whose dots are joined."""
+    """Draw the answer with a row of joined dots per data set, model and loss."""
     return answer_page(temperature(metrics, runs))

@@ -35,7 +35,7 @@ MOST_POINTS = 200  # per line; with more, a noisy loss would be a solid block
 
 @styled
 def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw each loss's training objective: a thin line per seed, a thick mean, and a final mark for interpolation."""
+    """Draw each loss's objective: a thin line per seed, a thick line for the mean, and a mark for interpolation."""
     cell = ["dataset", "model", "loss"]
     table = history.dropna(subset=["train_loss"])
     if table.empty:
@@ -64,7 +64,7 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
-    """Draw one cell's losses by seed and their mean, which ends in a mark for the share of seeds that interpolate."""
+    """Draw the training loss per seed and its mean, with a final mark that is filled if all seeds interpolate."""
     seeds = rows.pivot_table("train_loss", "epoch", "seed")
     left = np.arange(len(seeds))[::-1] // -(-len(seeds) // MOST_POINTS)  # windows are aligned at the end of the lines
     seeds = seeds.groupby([-left]).mean().set_axis(seeds.index[np.append(np.diff(left) < 0, True)])

@@ -49,9 +49,9 @@ def claims_html(
 ) -> str:
     """Return the verdicts as one HTML page.
 
-    A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
-    in words, and colours only repeat them. Claims that couldn't be tested come last, folded. Links lead to the table in
-    each of `formats`, and to the experiment's `figures`, by default all.
+    A row per claim shows scope ``all``, and rows that are folded below it show the pairs of data set and model.
+    Verdicts are in words, and colours only repeat them. Claims that couldn't be tested come last, folded. Links lead to
+    the table in each of `formats`, and to the experiment's `figures` (by default, all figures).
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     unmade = whole["verdict"].isin(finding.UNMADE)
@@ -95,14 +95,14 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str, figures: Collection[st
 
 
 def _test(row: Any, see: tuple[tuple[str, str], ...]) -> Entry:
-    """Return a test's label with links to what it is about, and its statement below."""
+    """Return a test's label with links to its figure and cells, and with its statement below."""
     return Entry(labels.test_label(row._asdict()), row.claim, below=row.statement, links=see)
 
 
 def _outcome(row: Any) -> tuple[Any, ...]:
     """Return the entries of a row after its name; verdicts are sorted from claims that hold to untested ones.
 
-    The verdict on a test is the one after Holm's correction. A single pair has none, only its own interval's.
+    The verdict on a test is the one after Holm's correction. A single pair's verdict is by the pair's own interval.
     """
     verdict = row.adjusted or row.verdict
     own = Entry(labels.VERDICTS[row.verdict], _rank(row.verdict)) if row.adjusted else Entry("–")

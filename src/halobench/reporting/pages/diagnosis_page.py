@@ -1,4 +1,4 @@
-"""Write the page of a diagnosis: the list of answers, followed by the evidence for each."""
+"""Write the page of a diagnosis: the list of answers, followed by the evidence for each answer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _curve(diagnosis: Diagnosis) -> dict[str, Any] | None:
-    """Return the curve of the NLL by temperature in percent of its box, and the marks on it."""
+    """Return the curve of the NLL against temperature and the marks on it, in percent of the chart's size."""
     fit = diagnosis.temperature
     if not fit.curve:
         return None

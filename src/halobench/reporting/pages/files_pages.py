@@ -53,7 +53,7 @@ def tables_page(
     note: str = "",
     data: Mapping[str, Iterable[str]] = DATA,
 ) -> str:
-    """Return the page of tables: files of print tables, and of `data`, the formats of tables that figures are of."""
+    """Return the page of tables, with links to print tables and, in the formats of `data`, to the tables of results."""
     held = [(name, ROWS_OF_TABLES[name], formats) for name, formats in data.items()]
     files: dict[str, Any] = {"printed": _listed("tables", tables, captions), "data": held}
     return render("table_list.html", title=f"Tables of {experiment}", experiment=experiment, note=note, **files)

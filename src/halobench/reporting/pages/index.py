@@ -18,7 +18,7 @@ def write_index(
     figures: Mapping[str, Sequence[str]],
     notes: Mapping[str, str],
 ) -> None:
-    """Write the page, which shows the named `figures` of each experiment."""
+    """Write the index page with the named `figures` of each experiment."""
     shown = []
     for name in experiments:
         drawn = tables.parent / "figures" / name

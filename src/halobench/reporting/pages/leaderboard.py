@@ -1,9 +1,9 @@
 """Write the leaderboard, which ranks losses and calibrators on each data set by their distance from the posterior.
 
-Ranks are intervals. A method's best rank counts the methods that are clearly better, and its worst rank those that
-aren't clearly worse. A method is clearly better or worse if the 95% t interval over seeds of the paired difference,
-over the models that both have, excludes 0. Intervals are widened if seeds share samples, as those of claims are. Ranks
-aren't corrected for multiple comparisons.
+Ranks are intervals. A method's best rank is 1 plus the number of clearly better methods, and its worst rank is the
+number of methods that aren't clearly worse. A method is clearly better than another if the 95% t interval over seeds of
+their paired difference, on models that both methods have, excludes 0. As in claims, intervals are widened if seeds
+share samples. Ranks aren't corrected for multiple comparisons.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ def pages(
 ) -> dict[str, str]:
     """Return an experiment's `PAGES` by name, from its tables and its answers in words.
 
-    The spec is the stage's; it may also have ``data`` and ``formats``, the formats of tables and of figures if they
-    aren't all there, and ``undrawn``, a sentence on figures that are left out.
+    `spec` is the spec of the stage. Its keys ``data`` and ``formats`` list the formats of tables and figures if some
+    are missing, and ``undrawn`` is a sentence on figures that are left out.
     """
     experiment, note, figures = spec["experiment"], spec["note"], spec["figures"]
     data, formats = spec.get("data", files_pages.DATA), spec.get("formats", files_pages.FORMATS)

@@ -14,12 +14,12 @@ DETAILS = {
 
 
 def questions(answers: Iterable[Mapping[str, str]], pictures: Mapping[str, str]) -> list[dict[str, object]]:
-    """Return each answer with the address of its picture, or "" if there is none."""
+    """Return each answer with the address of its picture, which is "" if the answer has no picture."""
     return [{**answer, "picture": pictures.get(answer["key"], "")} for answer in answers]
 
 
 def details(key: str, figures: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the links, as address and text, to what an experiment with these figures shows about a question."""
+    """Return links, as address and text, to the pages and figures of an experiment that say more about a question."""
     drawn = set(figures)
     links = [link for link in DETAILS[key] if not link[0].startswith("figures") or link[0].partition("#")[2] in drawn]
     return [*links, ("claims.html", "claims and verdicts")]

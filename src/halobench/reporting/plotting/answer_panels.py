@@ -43,9 +43,9 @@ class _Rows:
 
 
 def _rows(answer: Answer) -> _Rows:
-    """Return a row per pair, in bold if rows for its other losses follow, or per data set if there are too many.
+    """Return a row per pair (in bold if rows for its other losses follow) or, if there are too many, one per data set.
 
-    If pairs are of several populations, a heading above the rows of each has no dots.
+    If there are several populations, a heading without dots stands above the rows of each population.
     """
     table = pd.concat([series.values[GROUP] for series in answer.series]).drop_duplicates()
     losses = {pair: table_views.losses_in(rows) for pair, rows in table_views.groups_of(table, GROUP[:2]).items()}
@@ -70,7 +70,7 @@ def _rows(answer: Answer) -> _Rows:
 
 
 def _lanes(answer: Answer) -> list[Any]:
-    """Return the looks of series; series with the same look, or all if dots are joined, share a lane of a row."""
+    """Return the distinct styles of series; each style has a lane in a row, but joined dots share a lane."""
     return list(dict.fromkeys(None if answer.joined else series.style for series in answer.series))
 
 
@@ -81,7 +81,7 @@ def height(answer: Answer) -> float:
 
 
 def answer_page(answer: Answer) -> Figure:
-    """Return an answer's figure, whose title is the take-away; without an answer, it says what is missing."""
+    """Return an answer's figure with the take-away as its title; if there is no answer, the figure says why."""
     figure = blank_figure(WIDTH, height(answer) if answer.series else 0.1)
     if answer.series:
         draw_answer(figure.subplots(), answer)
@@ -172,7 +172,7 @@ def _draw_series(ax: Axes, series: Series, y: np.ndarray, intervals: bool) -> No
 
 
 def answers_page(answers: Sequence[Answer]) -> Figure:
-    """Return a page with a panel per answer, in two columns, each below its take-away and question."""
+    """Return a page with a panel per answer, in two columns; each panel has its take-away and question above it."""
     shown = [answer for answer in answers if answer.series]
     if not shown:
         return empty_page("None of the four questions is answered", "\n".join(answer.short for answer in answers))

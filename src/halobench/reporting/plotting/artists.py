@@ -25,7 +25,7 @@ def key(label: str, color: str = INK, **options: Any) -> Line2D:
 
 
 def loss_keys(styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries, with colour, marker and (unless `options` overrides it) a line, for losses with a name."""
+    """Return legend entries for losses with a name: colour, marker and a line, which `options` can override."""
     return [key(loss_label(x), s.color, **({"marker": s.marker} | options)) for x, s in styles.items() if x]
 
 
@@ -53,7 +53,7 @@ def log_ticks(ax: Axes, values: Iterable[float]) -> None:
 
 
 def set_confidence_axes(ax: Axes) -> None:
-    """Set the limits and ticks of confidence against distance, so that labels don't touch the next panel's."""
+    """Set the limits and ticks of confidence against distance, so that the labels of adjacent panels don't touch."""
     ax.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
     ax.xaxis.set(major_locator=MaxNLocator(4, prune="upper"), major_formatter=StrMethodFormatter("{x:g}"))
 

@@ -59,7 +59,7 @@ def slope(rows: pd.DataFrame) -> float:
 
 
 def legend_keys(styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
-    """Return the legend entries of `draw_panel`; pass `joined` if lines join the marks."""
+    """Return the legend entries of `draw_panel`; `joined` says whether lines join the marks."""
     return [
         *artists.loss_keys(styles, **({} if joined else {"ls": ""})),
         artists.key("1-NN, closed form", **CLOSED_FORM),

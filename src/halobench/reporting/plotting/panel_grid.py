@@ -1,4 +1,4 @@
-"""Draw grids of panels below a head with title, note and legend; the page is enlarged by the head on saving."""
+"""Draw grids of panels below a head with title, note and legend; saving enlarges the page to include the head."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def draw_grid(
 ) -> Page:
     """Return a page of empty panels by (row, column), with row headings on the left and column headings on top.
 
-    If few places have panels or there are too many columns, panels follow one another under their own headings.
+    If few places have panels or there are too many columns, panels follow one another, each under a heading.
     """
     filled = set(present)
     keys = [key for key in itertools.product(rows, columns) if key in filled]

@@ -19,7 +19,7 @@ ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without 
 
 
 def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the ladders of models trained with cross-entropy (or else the first loss) or untrained, and the loss."""
+    """Return the ladders of one loss (cross-entropy or else the first) and of untrained models, and that loss."""
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
     wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")
@@ -31,13 +31,13 @@ def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def axis_end(parts: pd.DataFrame) -> float:
-    """Return the end of the horizontal axis, which is beyond all parts except the temperature's."""
+    """Return the end of the horizontal axis, which leaves room for all parts of a bar except the temperature's part."""
     means = parts.groupby(["dataset", "model"])[list(REPAIRS)[:-1]].mean().clip(lower=0).sum(axis=1)
     return ROOM * float(means.max())
 
 
 def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -> None:
-    """Draw the bars of a model; the axis ends at `end` nats, and the NLL of longer bars is printed next to it."""
+    """Draw the bars of a model; the axis ends at `end` nats, and the NLL of longer bars is printed at its end."""
     means = parts.groupby("dataset")[["nll", *REPAIRS, "low", "high"]].mean()
     means = means.reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
     at = pd.Series(np.arange(len(datasets)), datasets)

@@ -37,12 +37,12 @@ def resolution(page: Bbox) -> float:
 
 
 def save(figure: Figure, stem: Path | str, formats: Sequence[str] = ("pdf", "svg", "png")) -> tuple[Path, ...]:
-    """Write `stem` in each format, in its order, each file completely or not at all, without cutting anything off.
+    """Write a figure to `stem` in each of `formats`, each file completely or not at all, without cutting anything off.
 
     Returns
     -------
     tuple of Path
-        The files written, in this order.
+        The files written, in the order of `formats`.
     """
     # Dates and versions would change the bytes, but not the image.
     options: dict[str, dict[str, Any]] = {

@@ -35,7 +35,7 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def equally_searched(shares: pd.DataFrame) -> pd.Series:
-    """Return, for each cell with certified and attacked shares, whether both are for equally many samples."""
+    """Return, for each cell with certified and attacked shares, whether both shares are of equally many samples."""
     searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")].groupby(CELL)
     return searched["samples"].nunique().eq(1)[searched["probe"].nunique().eq(len(WORST))]
 
@@ -47,7 +47,7 @@ def unequal_note(shares: pd.DataFrame) -> str:
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
-    """Return the styles of probes in order: first those of the worst direction, then random directions."""
+    """Return the styles of probes in order: first probes of the worst direction, then probes of random directions."""
     return {name: PROBES[name].style or RANDOM for name in labels.ordered(probes, WORST)}
 
 

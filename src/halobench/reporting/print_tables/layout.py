@@ -76,7 +76,7 @@ class Table:
 def grid(
     values: Mapping[Any, Value | None], rows: Mapping[Any, tuple[str, str]], columns: Mapping[Any, tuple[str, str]]
 ) -> pd.DataFrame:
-    """Return the cells of a part from values by row and column; `rows` and `columns` are in order."""
+    """Arrange values by row and column as the cells of a part, in the order of `rows` and `columns`."""
     cells = [[values.get((row, column), ABSENT) for column in columns] for row in rows]
     index, heads = (pd.MultiIndex.from_tuples([*headings.values()], names=[None] * 2) for headings in (rows, columns))
     return pd.DataFrame(cells, index, heads, dtype=object)
@@ -187,7 +187,7 @@ def tabular(cells: pd.DataFrame) -> str:
 
 
 def _html(cells: pd.DataFrame) -> Markup:
-    """Return a part's table as HTML; without a heading, a block begins with its rows' labels."""
+    """Return a part's table as HTML; a block without a heading begins with the labels of its rows."""
     shown = functools.partial(
         printed, bold="<b>{}</b>", deviation=' <span class="sd">± {}</span>', raised="<sup>{}</sup>"
     )
@@ -206,7 +206,7 @@ def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
 def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -> list[Path]:
     """Write `stem`.csv (all numbers in long form), `stem`.tex and `stem`.html, each completely or not at all.
 
-    The page is self-contained, with its LaTeX folded, and shows `experiment` in its header.
+    The HTML page is self-contained, with the LaTeX folded, and shows `experiment` in its header.
 
     Returns
     -------

@@ -132,7 +132,7 @@ def _deviation(values: pd.Series) -> float:
 def failures_note(runs: pd.DataFrame) -> str:
     """Return a sentence on how many of the paper's fits failed; "" if none did.
 
-    A fit fails if its T isn't near the optimum or, even without an optimum, if its T is below 0.
+    A fit fails if its T isn't near the optimum or, even if there is no optimum, if its T is below 0.
     """
     below = runs["temperature_paper"] < 0
     failed = int((below | runs["paper_near_exact"].eq(0)).sum())
@@ -142,7 +142,7 @@ def failures_note(runs: pd.DataFrame) -> str:
 
 
 def _heads(printed: Iterable[str], calibrators: Iterable[str], numbers: pd.DataFrame) -> dict[Any, tuple[str, str]]:
-    """Return the headings of the printed columns, by metric and calibrator, for the calibrators that a cell has."""
+    """Return the headings of the printed columns by metric and calibrator, without calibrators that no cell has."""
     pairs = itertools.product(printed, [name for name in calibrators if name in set(numbers["calibrator"])])
     return {pair: (labels.metric_axis(pair[0]), labels.calibrator_label(pair[1])) for pair in pairs}
 
@@ -154,7 +154,7 @@ def _part(
     heads: Mapping[Any, tuple[str, str]],
     failed: str,
 ) -> list[Part]:
-    """Return a part of a table, with the caption that its rows need, or none if it would be empty.
+    """Return a list with a part of a table and the caption that its rows need, or [] if the part would be empty.
 
     `blocks` has headings and rows of numbers. Each loss gets a line of the table, as does the posterior itself.
     """
@@ -182,7 +182,7 @@ def _part(
 
 
 def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
-    """Mark the lowest of the means with these keys if all others exceed it by more than both standard deviations."""
+    """Mark the lowest of the means at `keys` as best if all others exceed it by more than both standard deviations."""
     present = {key: value for key in keys if (value := values.get(key)) and not math.isnan(value.mean)}
     if len(present) < 2 or not all(math.isfinite(value.sd) and value.n == value.seeds for value in present.values()):
         return
@@ -221,7 +221,7 @@ def caption(subject: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame)
 def by_cell(
     key: str, text: str, values: pd.DataFrame, columns: Mapping[str, Sequence[tuple[str, str]]]
 ) -> tuple[pd.DataFrame, list[Part]]:
-    """Return means over seeds with half-widths of their t intervals, and a part with a block per data set, if any."""
+    """Return means over seeds with t intervals, and a list with one part (or none), which has a block per data set."""
     numbers = over_seeds(values, [*CELL, "column"], "value")
     present = set(numbers["column"])
     heads = {name: (group, head) for group, pairs in columns.items() for name, head in pairs if name in present}

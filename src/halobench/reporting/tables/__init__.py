@@ -1,4 +1,4 @@
-"""Provide the print tables, one module each; the parameters of a ``make`` function are the tables that it reads."""
+"""Provide the print tables, a module per table; the parameters of a ``make`` function are the tables that it reads."""
 
 from halobench.core.plugins.constants import DISPLAYS
 from halobench.core.plugins.kinds import Kind

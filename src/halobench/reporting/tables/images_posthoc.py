@@ -1,4 +1,4 @@
-"""Show NLL and ECE on data sets after calibrators other than temperature scaling, next to the optimal TS."""
+"""Show NLL and ECE on data sets after calibrators other than temperature scaling, next to optimal TS."""
 
 from __future__ import annotations
 

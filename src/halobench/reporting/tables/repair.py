@@ -1,4 +1,4 @@
-"""Show each model's NLL by what could repair it (see `halobench.repair_ladder`), and the KL after calibration."""
+"""Show each model's NLL by possible repair (see `halobench.repair_ladder`), and the KL after calibration."""
 
 from __future__ import annotations
 

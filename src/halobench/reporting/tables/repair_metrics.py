@@ -30,7 +30,7 @@ COMPARED_METRICS = ("kl", "nll", "brier", "classwise_ece", "ece")
 
 
 def make(metrics: pd.DataFrame) -> Table:
-    """Return the cells' scores after both calibrations, as means over seeds."""
+    """Return the cells' scores after optimal TS and after partner scaling, as means over seeds."""
     rows = metrics[
         (metrics["split"] == "test")
         & (metrics["labels"] == "noisy")

@@ -4,20 +4,20 @@ The rules, in short:
 
 - *The seed is the unit.* A seed determines the split, the label noise and the initialisation, so seeds are the
   replicates, and intervals are 95% Student's t intervals over seeds. Seeds that resample the same samples are
-  correlated, so the variance of their mean has the correction of Nadeau and Bengio (2003), the ratio of test to
-  training samples, added to 1 / n. ``runs.seed_correction`` has it for each data set.
+  correlated, so the correction of Nadeau and Bengio (2003), the ratio of test to training samples, is added to 1 / n in
+  the variance of their mean. ``runs.seed_correction`` has the correction for each data set.
 - *Differences are paired* within each data set x model x seed, so whatever two methods share cancels out.
 - *Only cells that the claim is about count.* The paper's argument is about models that interpolate, so other cells are
-  excluded, and counted as such. A claim's ``interpolating`` lists the losses whose cells must interpolate (by default,
+  excluded and counted. A claim's ``interpolating`` lists the losses whose cells must interpolate (by default,
   all the claim's losses). A loss that is not meant to fit hard labels (Mixup, focal, label smoothing) can be exempted,
   since excluding its cells would exclude the very method being compared. Pairs trained for different numbers of
   optimiser steps are also excluded and counted.
 - *Pairs come first.* Each pair of data set and model has its own row and verdict. Scope ``all`` averages, for each
   seed, over the pairs that are complete in every seed; its row gives the range of the pairs' estimates, and its note
   names the pairs that aren't in the mean, and why. The verdict of scope ``all`` is ``mixed`` if some pairs are decided
-  one way and some the other, or if their verdicts differ and the intervals of some lie above no effect, and those of
-  others below: a mean over effects of opposite sign says nothing about any of them. Pairs' verdicts aren't adjusted for
-  their number, and so neither is ``mixed``.
+  one way and some the other, or if pairs' verdicts differ and some intervals lie above no effect and others below: a
+  mean over effects of opposite sign says nothing about any single pair. Pairs' verdicts aren't adjusted for the number
+  of pairs, so ``mixed`` isn't adjusted either.
 - *A ratio is judged by its logarithm*, whose mean and interval are shown on the ratio's scale.
 - *The margin is the claim's own threshold*, with its sign: ``below`` claims that estimate < margin, ``above`` that
   estimate > margin. The verdict is ``holds`` if the interval lies entirely on the claimed side of the margin,
@@ -25,7 +25,7 @@ The rules, in short:
   ``does_not`` are thus mirror images and require the same evidence, since each rejects the other at the 2.5% level. A
   measured effect that is smaller than the margin gets ``does_not``, because it isn't the effect that was claimed to
   matter.
-- *What can't come out otherwise isn't a test.* A pair is ``not_testable`` if the margin of a difference is out of reach
+- *A test must be able to come out either way.* A pair is ``not_testable`` if the margin of a difference is out of reach
   whatever the other side does (unless the effect is in the opposite direction), if side b is at its bound or a radius
   is 0 in every seed, so that the difference only repeats the other side, if a side of a ratio isn't above 0, or if
   radii are censored so that the truth may lie on the other side of the margin. ``not_tested`` means that the grid has

@@ -64,11 +64,11 @@ class Claim:
 
     A side's conditions, together with `where`, must select one row per cell and fix one `loss`. A condition on a column
     of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``). A
-    loss or model is given by its name in the configuration or by its plug-in (``{name: mixup, points: 2}``), whatever
-    it is called there.
+    loss or model is given by its name in the configuration or, whatever this name is, by its plug-in (``{name: mixup,
+    points: 2}``).
 
     For each data set x model pair, the best baseline in the grid is chosen by its mean over seeds, not seed by seed,
-    because the best for each seed would beat any baseline that a user could pick. Any optimism in the choice of the
+    because the best baseline per seed would beat any baseline that a user could pick. Any optimism in the choice of the
     baseline favours the baseline, not the claim.
     """
 
@@ -164,7 +164,7 @@ class Claim:
         return {key: conditions for key, conditions in sides.items() if conditions is not None}
 
     def _check_conditions(self, key: str, conditions: Conditions) -> None:
-        """Refuse conditions on unknown columns, on columns also in `where`, and those that nothing can meet."""
+        """Refuse conditions on unknown columns, conditions on columns also in `where`, and malformed conditions."""
         columns = {*CLAIMABLE[self.table], *CLAIMABLE["runs"]} - {"seed", self.value}
         for column, condition in conditions.items():
             place = f"{key}.{column}"
@@ -209,7 +209,7 @@ class Claim:
 
     @property
     def lowest_is_best(self) -> bool | None:
-        """True if the best baseline has the lowest value, and None if neither the claim nor the metric says so."""
+        """Whether the best baseline has the lowest value; None if neither claim nor metric says which is best."""
         return self.best == "lowest" if self.best else of_metric(self.measure).lower_is_better
 
     @property
@@ -248,7 +248,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _check_condition(key: str, condition: Any) -> None:
-    """Refuse a condition that no value could meet."""
+    """Refuse a condition that isn't a value, a list of values, a comparison or a pattern."""
     expected = "a value, a list of values, a comparison or a pattern"
     for one in condition if isinstance(condition, list | tuple) else [condition]:
         require(isinstance(one, str | int | float | bool), key, one, expected)
@@ -275,7 +275,7 @@ def described(conditions: Mapping[str, Any]) -> str:
 
 
 def load_claims(path: Path | str) -> list[Claim]:
-    """Read the claims in a YAML file; raise SpecError if one is invalid or two have the same name.
+    """Read the claims in a YAML file; raise SpecError if a claim is invalid or two claims have the same name.
 
     An entry with ``each: {column: [values]}`` defines one claim per combination of values, which replace ``{column}``
     in all of its strings.
@@ -293,7 +293,7 @@ def load_claims(path: Path | str) -> list[Claim]:
 
 
 def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
-    """Raise SpecError if a claim reads any other metric or calibrator, since no run would ever test it.
+    """Raise SpecError if a claim reads a metric or calibrator that isn't listed, since no run would test the claim.
 
     Conditions that are patterns or comparisons may match any name, so they aren't checked.
     """
@@ -306,7 +306,7 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
 
 
 def claims_digest(claims: Iterable[Claim]) -> str:
-    """Return the SHA-256 of the contents of claims, whatever the comments and the order of keys."""
+    """Return the SHA-256 of claims, which doesn't depend on comments or on the order of keys."""
     content = to_json([dataclasses.asdict(claim) for claim in claims])
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -326,7 +326,7 @@ def _parsed(entries: list[Any]) -> list[Claim]:
 
 
 def _with_plugins(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a claim's entry with each plug-in that stands in place of a name as JSON (`identities.plugin_text`)."""
+    """Return a claim's entry, writing plug-ins that stand in place of names as JSON (`identities.plugin_text`)."""
     read = {key: entry[key] for key in SIDES if isinstance(entry.get(key), Mapping)}
     sides = {
         key: {column: _plugin(f"{key}.{column}", column, each) for column, each in side.items()}
@@ -340,7 +340,7 @@ def _with_plugins(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plugin(place: str, column: str, condition: Any) -> Any:
-    """Return a condition; a plug-in of a model or loss, ``{name: mixup, points: 2}``, becomes JSON."""
+    """Return a condition, writing a plug-in of a model or loss, e.g. ``{name: mixup, points: 2}``, as JSON."""
     if column not in PLUGINS or not isinstance(condition, Mapping):
         return condition
     kind, rest = KIND_OF[column], {str(key): value for key, value in condition.items()}
@@ -353,9 +353,9 @@ def _plugin(place: str, column: str, condition: Any) -> Any:
 
 
 def resolved(claim: Claim, runs: pd.DataFrame) -> Claim:
-    """Return a claim with the names that a grid gives to the plug-ins which the claim names by themselves.
+    """Return a claim in which plug-ins are replaced by the names that they have in a grid.
 
-    `runs` has a row per cell. SpecError is raised if no name of the grid stands for a plug-in, or several do.
+    `runs` has a row per cell. SpecError is raised if no name in the grid stands for a plug-in, or several names do.
     """
 
     def name(column: str, value: Any) -> Any:
@@ -402,7 +402,7 @@ def _title(column: str, value: str) -> str:
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:
-    """Return `value` with all ``{placeholder}`` in its strings replaced, at any depth."""
+    """Return `value` with every ``{placeholder}`` in its strings replaced, at any depth."""
     if isinstance(value, str):
         for key, text in values.items():
             value = value.replace(f"{{{key}}}", str(text))

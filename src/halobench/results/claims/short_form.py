@@ -1,4 +1,4 @@
-"""Fill in the keys that a claim of one's own may leave out: six suffice."""
+"""Fill in the keys that a user's own claim may leave out; six keys are enough."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ UNKNOWN = "after unknown results: the claim doesn't say when it was set"
 
 
 def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a claim's entry with all mandatory keys; one that says its `place` must be complete, and is returned.
+    """Return a claim's entry with all mandatory keys; an entry with a `place` must be complete, and isn't changed.
 
-    A `value` may be a metric. Scores are those on clean test labels after the exact temperature fit, and points those
-    that were trained on, unless the claim says otherwise. The sign of the margin gives the direction. The models of a
-    claim of one's own need not interpolate. SpecError names a key that is missing or can't be inferred.
+    A `value` may be a metric. Unless the claim says otherwise, scores are on clean test labels after the exact
+    temperature fit, and samples are training samples. The sign of the margin gives the direction. The models of a
+    user's own claim need not interpolate. SpecError names a key that is missing or can't be inferred.
     """
     if "place" in entry:
         return dict(entry)
@@ -64,7 +64,7 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return the table and column of a claim's `value`, which may be a column of any table, or else is a metric."""
+    """Return the table and column of a claim's `value`; a `value` that isn't a column of any table is a metric."""
     for key in ("table", "value"):
         require(isinstance(entry.get(key, ""), str), key, entry.get(key), "a name")
     if "table" in entry:

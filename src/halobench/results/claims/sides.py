@@ -93,7 +93,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
 
 
 def _require_loss(loss: str, tables: ClaimTables) -> None:
-    """Raise NotTested if no loss in the grid has this name, even if the same loss has another name there."""
+    """Raise NotTested if no loss in the grid has this name, even if the grid has the loss under another name."""
     names = sorted(set(tables.by_name["runs"]["loss"]))
     if loss not in (*names, REFERENCE):
         what = "a claim refers to a loss by its name in the configuration or as {name: PLUG-IN, OPTION: VALUE}"

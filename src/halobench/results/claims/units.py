@@ -33,12 +33,12 @@ def reasons(units: pd.DataFrame) -> list[str]:
 
 
 def untestable(claim: Claim, units: pd.DataFrame) -> str:
-    """Say why the units of one pair can't decide a claim, whatever the other side does; return "" if they can.
+    """Say why the units of a pair could never decide a claim; return "" if they could.
 
     The margin of a difference may be out of reach: if side a's mean is 0.05 and the measure is at least 0, a - b can't
-    exceed 0.1. If side b is at its bound in every seed, the difference only repeats the level of a; so does a radius of
-    0 on side a, which means that the confidence at the sample itself is below the threshold. A ratio needs sides above
-    0; leaving out just the cells with other values would select cells by their outcome.
+    exceed 0.1. The difference only repeats side a if side b is at its bound in every seed, and only repeats side b if
+    side a is a radius of 0, i.e. if confidence is below the threshold at the sample itself. A ratio needs sides above
+    0; leaving out only cells with other values would select cells by their outcome.
     """
     used = units[units["reason"] == ""]
     if claim.statistic == "ratio":
@@ -106,8 +106,8 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
     """Return a sort key for how hard a baseline is to beat: first whether it can be tested, then its mean.
 
-    Baselines' means are compared by their paired differences from side a. The ranking is that of the baselines' own
-    means if all have the same seeds, and is also fair if a seed is missing from one of them.
+    Baselines are compared by the means of their paired differences from side a. If all baselines have the same seeds,
+    this ranks baselines by their means; the ranking is also fair if a seed is missing from some baseline.
     """
     used = units.loc[units["reason"] == "", "value"]
     mean = used.mean() if len(used) else -math.inf
@@ -192,13 +192,13 @@ def _without_seeds(cells: pd.DataFrame) -> pd.Index:
 
 
 def _log_ratio(joined: pd.DataFrame) -> pd.Series:
-    """Return log(a / b), or NaN if either isn't above 0."""
+    """Return log(a / b), or NaN if a or b isn't above 0."""
     a, b = (joined[column].where(joined[column] > 0) for column in ("value_a", "value_b"))
     return np.log(a) - np.log(b)
 
 
 def _zero_side(row: Mapping[Any, Any]) -> str:
-    """Return the side of a ratio that is 0 or less, or "" if there is none."""
+    """Return the sides of a ratio that are 0 or less, e.g. ``a and b``, or "" if both are above 0."""
     return " and ".join(side for side in ("a", "b") if row[f"value_{side}"] <= 0)
 
 

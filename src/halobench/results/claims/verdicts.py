@@ -36,11 +36,11 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
     - measure is the metric or column that is read, and loss is the loss of side a;
     - low and high are the ends of the 95% t interval over the n seeds, excluded is the number of cells or pairs of
       cells left out, and p is the p-value of a two-sided t test of the margin;
-    - seed_correction is explained in `t_interval`; for scope ``all``, it is the largest of all its data sets;
-    - only rows of scope ``all`` have pairs (the number tested), hold and fail (how many of them hold, and don't), least
-      and most (the smallest and largest of their estimates), left_out (the number of pairs that aren't part of the
-      estimate, which the note lists with the reasons), holm (the p-value adjusted for all tests) and adjusted (the
-      verdict by holm).
+    - seed_correction is explained in `t_interval`; for scope ``all``, it is the largest correction of its data sets;
+    - only rows of scope ``all`` have pairs (the number tested), hold and fail (the numbers of pairs that do and don't
+      hold), least and most (the smallest and largest estimate of a pair), left_out (the number of pairs that aren't
+      part of the estimate, which the note lists with the reasons), holm (the p-value adjusted for all tests) and
+      adjusted (the verdict according to holm).
     """
     shared = ClaimTables(tables)
     rows = [row for claim in claims for row in _judge(claim, shared)]
@@ -69,8 +69,8 @@ def verdict(low: float, high: float, margin: float, direction: str) -> str:
 def adjusted(p: np.ndarray) -> np.ndarray:
     """Return the adjusted p-values (m,) of Holm's step-down procedure, which assumes nothing about dependence.
 
-    If hypotheses at or below 5% are rejected, the probability of any false rejection is at most 5%. NaNs stay NaN and
-    don't count as tests.
+    If hypotheses with adjusted p-values of at most 5% are rejected, the probability of any false rejection is
+    at most 5%. NaNs stay NaN and don't count as tests.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
-    """Judge one claim; return the row with scope all, then one for each pair."""
+    """Judge one claim; return the row with scope all, then a row for each pair."""
     try:
         claim = resolved(claim, tables.table("runs"))
         units = measure(claim, tables)
@@ -115,7 +115,7 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
 
 
 def _opposed(claim: Claim, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Return True if some pairs' intervals lie above no effect and others' below; levels have no sign."""
+    """Return whether some pairs' intervals lie above no effect and others lie below; for levels, return False."""
     if claim.statistic == "level":
         return False
     none = 1.0 if claim.statistic == "ratio" else 0.0
@@ -138,7 +138,7 @@ def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
 
 
 def _remarks(used: pd.DataFrame) -> list[str]:
-    """Return the remarks of a pair's units, with the number of seeds if some are missing."""
+    """Return the remarks on a pair's units, each with its number of seeds unless it is about all seeds."""
     counts = used.loc[used["remark"] != "", "remark"].value_counts(sort=False)
     total = len(used)
     return [f"{text}: {count} of {total} seeds" if count < total else str(text) for text, count in counts.items()]
@@ -148,7 +148,7 @@ def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[
     """Return the row with scope all, which averages, for each seed, over the scopes that are complete in every seed.
 
     `out` has the scopes that can't be tested, with the reasons. The row's correction for shared samples is the largest
-    of its pairs' data sets.
+    correction of its pairs.
     """
     planned = {scope: frozenset(group["seed"]) for scope, group in units.groupby("scope", sort=True)}
     used = units[units["reason"] == ""]
@@ -175,12 +175,12 @@ def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[
 
 
 def _why_incomplete(units: pd.DataFrame) -> str:
-    """Return the reasons why a scope's units can't be used, or that it has other seeds than most."""
+    """Return why a scope's units can't be used, or ``other seeds`` if its seeds differ from those of most scopes."""
     return " and ".join(sorted(set(units["reason"]) - {""})) or "other seeds"
 
 
 def _on_its_scale(claim: Claim, *values: float) -> list[float]:
-    """Return values on the scale of the margin; for ratios, the logarithms are reversed."""
+    """Return values on the scale of the margin, undoing the logarithms of ratios."""
     return [float(np.exp(value)) if claim.statistic == "ratio" else value for value in values]
 
 
@@ -223,7 +223,7 @@ def _row(claim: Claim, scope: str, sample: _Sample, excluded: int, notes: list[s
 
 
 def _may_be_overturned(judged: str, bounds: str, direction: str) -> bool:
-    """Return True if the truth, beyond its bounds, and the estimate could be on different sides of the margin."""
+    """Return whether the true value, which the estimate only bounds, could lie on the other side of the margin."""
     other = "above" if direction == "below" else "below"
     over = {"holds": direction, "does_not": other}.get(judged)
     return ("<" in bounds and over == "below") or (">" in bounds and over == "above")

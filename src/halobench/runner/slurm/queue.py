@@ -34,7 +34,7 @@ class QueuedJob(NamedTuple):
 
 
 def ask(*command: str, timeout: float = PATIENCE) -> str:
-    """Return the output of one of SLURM's commands; raise SlurmError if it fails (with its message) or is silent."""
+    """Return the output of a SLURM command; raise SlurmError if the command fails (with its message) or hangs."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """Cancel the runs' pending jobs, and wait for running ones or, with `cancel`, stop them; return all of these."""
+    """Cancel the runs' pending jobs, and wait for running ones or, with `cancel`, stop them; return all these jobs."""
     reported = ""
     first = left = queued(runs)
     while left:
@@ -94,7 +94,7 @@ def note(folder: Path, run: str, controller: str) -> Path:
 
 
 def noted(folder: Path, alive: Collection[str] = ()) -> list[str]:
-    """Return the noted runs, except for those of live processes."""
+    """Return the noted runs, except for runs of live processes."""
     notes = (path.name.rpartition(".") for path in sorted(folder.glob("[!.]*")))
     return [run for controller, _, run in notes if controller not in alive]
 
