@@ -217,8 +217,8 @@ def _plain(text: str) -> str:
 PAGES = ("overview",)
 READING = """# Reading the figures
 
-Look up here how to read each figure, page and table of an experiment; the pictures are from the demo, and the
-[glossary](glossary.md) explains the terms. Figures that would be empty are left out, and those of [single
+This page shows how to read each figure, page and table of an experiment. The pictures are from the demo, and the
+[glossary](glossary.md) explains the terms. Figures that would be empty are left out. Figures of [single
 studies](../studies/README.md) have their captions next to them. The header of a figure explains its marks. Bands and
 bars are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split, the label noise and
 the initialisation. Figures of large grids show only the data sets with the most label noise, and say so; the
@@ -237,7 +237,7 @@ jobs behind them.
 
 The leaderboard ranks losses and calibrations on each data set, by KL from the known posterior, or by NLL if no
 posterior is known. A method ranks above another only if the 95% t interval of their difference, paired over seeds and
-models, excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. Intervals are
+models, excludes 0. A rank of *1-3*, for example, means that up to two other methods may be better. Intervals are
 widened if seeds share samples, as they are for claims, but the comparisons are not corrected for multiple testing.
 
 ### explorer
@@ -325,10 +325,11 @@ def reading() -> str:
 
 
 TAKEAWAYS = """\
-A take-away opens an answer and titles its figure: the first of these sentences whose condition is met. It is about
-pairs of data set and model with several seeds, of the first population (with uncertain labels, then other real data,
-then synthetic classes), which it names if there are others. *Most* pairs are {most:.0%} or more, and *few* {few:.0%} or
-less. With less than {least} pairs, or if no condition is met, there is no take-away."""
+A take-away opens an answer and titles its figure. It is the first sentence below whose condition is met. Conditions
+are on pairs of data set and model with several seeds, from one population: pairs with uncertain labels or, if there
+are none, other real data, or else synthetic classes. The take-away names its population if there are others. *Most*
+pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is met,
+there is no take-away."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

@@ -34,8 +34,8 @@ the true share lies above the *certified* curve, a proved bound, and below the *
 the share along random rays if certainty ended at flat boundaries at the attacked distances: at a single boundary (upper
 edge), which no linear model can exceed, or at one for each other class (lower edge). The number of input dimensions
 alone can explain a curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model
-was still certain. Models that are certain of almost no point are left out. The title says by which distance attacks end
-the certainty of half of the points that have it, in every panel.
+was still certain. Models that are certain of almost no point are left out. The title gives a distance by which, in
+every panel, attacks end the certainty of half of the points that have any.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used

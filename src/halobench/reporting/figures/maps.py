@@ -14,7 +14,7 @@ CATEGORY = "1 Answers"
 CAPTION = """\
 Change of the test NLL (in nats) from the optimal temperature to each richer map of the logits, per pair of data set and
 model, with 95% t intervals over seeds. To the left of 0, the map has the lower NLL. The black tick marks the most that
-any map could gain: the whole excess over the known posterior (where none is known, the whole NLL).
+any map could gain: the whole excess over the known posterior (if no posterior is known, the whole NLL).
 """
 BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 

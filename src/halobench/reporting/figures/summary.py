@@ -13,8 +13,8 @@ SHORT = "The four questions on one page"
 CATEGORY = "1 Answers"
 CAPTION = """\
 The experiment on one page: how far certainty reaches around training points, what a temperature repairs, whether Mixup
-avoids the remaining error, and what else can repair the error. Each panel is also a figure of its own, whose caption
-explains it.
+avoids the error that the temperature leaves, and what else can repair this error. Each panel is also a figure of its
+own, whose caption explains it.
 """
 
 
