@@ -37,9 +37,9 @@ class Loss:
         """Receive the data set's P(label = j | clean label = i), float64 (k, k), before training; by default unused."""
 
     def label_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, k) of what the model predicts about labels, with their noise, given its outputs (n, k).
+        """Return logits (n, k) for labels with their noise, given the model's outputs (n, k).
 
-        Scores and calibrators get these, while probes get the outputs; by default, the two are the same.
+        Scores and calibrators receive these logits, and probes receive the outputs; by default, the two are the same.
         """
         return logits
 
