@@ -29,7 +29,7 @@ def quantities(spec: ProbeSpec, calibrators: Iterable[str]) -> list[tuple[str, s
 def find_radii(
     walk: RayWalk, spec: ProbeSpec, distances: np.ndarray, readings: Readings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the radius of each quantity on each ray: bracket the point where it first ends on the grid, then bisect.
+    """Find the radius of each quantity on each ray: bracket where the quantity first ends on the grid, then bisect.
 
     The `readings` (m, R, S) were taken at a grid of `distances` (m, S). Returns radii (m, Q, R), in the order of
     `quantities`, and whether they are censored. A quantity with a censored radius doesn't end on the grid, and the
