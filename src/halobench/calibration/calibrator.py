@@ -1,9 +1,9 @@
 """Fit post-hoc calibrators to validation logits and labels in float64.
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
-``module:object``. Calibrators share the functions below `fit` in this module. Their maps are data classes of numbers
-and arrays, so that they can be saved, pickled and copied; in place of any other map, the data that it was fitted to are
-saved (`Refitted`), if the plug-in is outside the package or sets ``REFITTED = True``.
+``module:object``. Calibrators share the functions below `fit` in this module. The calibrators' maps are data classes of
+numbers and arrays, so that they can be saved, pickled and copied; in place of any other map, the data that it was
+fitted to are saved (`Refitted`), if the plug-in is outside the package or sets ``REFITTED = True``.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ leave open whether 1 is right (`halobench.calibration.calibrators.shrunk`). The 
 temperature is 1, ``exact`` if it is that of temperature scaling (TS), and ``shrunk`` otherwise.
 
 The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
-On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample has
-an NLL under maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain
-over the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples.
-Among candidates whose gains differ by less than .005 nats, the one named first is chosen.
+On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample is
+scored by maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain over
+the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Among
+candidates whose gains differ by less than .005 nats, the one named first is chosen.
 
 No candidate is chosen if every prediction is right; if a class has no labels although TS expects too many for that to
 be chance, since other maps could rule the class out; or if samples seem to depend on each other although no groups were
@@ -113,7 +113,7 @@ class AutoFit(Savable):
         that is 1, shrunk towards 1, or TS's.
     gain : Gain
         The gain of the chosen candidate over the temperature on samples like the validation samples, reduced to correct
-        for the choice; 0 if none is chosen.
+        for the choice; 0 if no candidate is chosen.
     temperature : ShrunkFit
         The temperature, fitted to all samples.
     temperature_gain : Gain

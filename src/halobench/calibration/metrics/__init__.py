@@ -12,7 +12,7 @@ Each file defines ``score``, whose parameters name the arrays that it takes; opt
 ``targets``       labels or posterior; under a posterior, a metric should be its expectation, with no labels drawn
 ================= ===================================================================================================
 
-A metric takes at least one of ``correct``, ``labels``, ``posterior`` and ``targets``, even if it doesn't use it.
+A metric takes at least one of ``correct``, ``labels``, ``posterior`` and ``targets``, even if it uses none of them.
 
 A score is a number for all samples, or an array (n,) whose mean has a bootstrap interval. An option ``bins`` is set to
 the number of bins in the configuration. Optional constants, which are read without importing the file, are ``TITLE``,

@@ -159,7 +159,7 @@ def _nearest(logits: np.ndarray) -> np.ndarray:
 
 
 def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
-    """Return the sum of the scores' correlations with nearer neighbours, beyond those with farther ones, plus 1."""
+    """Return 1 plus the sum of scores' correlations with nearer neighbours, in excess of farther neighbours'."""
     products = (scores[:, None] * scores[near]).mean(axis=0)
     half = near.shape[1] // 2
     return _at_least_one((products[:half] - products[half:].mean()).sum(), scores)

@@ -80,8 +80,8 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
     """Return the mean gaps of logits (n, k) on a split, and the KL that two-level logits with these gaps would have.
 
     Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. If all other classes had the
-    level as their logit, their total mass at the temperature 1 / `beta` would be unchanged. The level is above their
-    mean logit, since the largest logits take most of the mass.
+    level as their logit, their total mass at the temperature 1 / `beta` would be unchanged. The level is above the mean
+    logit of these classes, since the largest logits take most of the mass.
 
     On own regions, ``gap_own`` is how far the class's logit is above the level of all other classes. On shared regions,
     ``gap_top`` and ``gap_partner`` are how far the group's largest logit and the mean of its other logits are above the
