@@ -18,7 +18,7 @@ class Loss:
     A loss should draw all random numbers from `rng` and keep no state between batches, since a new loss is built when
     training resumes. A loss whose attributes change can still be used, but its training isn't checkpointed.
 
-    If its class sets ``LABELS = True``, a loss receives labels (m,) instead of rows of probabilities; see
+    A loss receives labels (m,) instead of rows of probabilities if its class sets ``LABELS = True``; see
     `takes_labels`.
     """
 
