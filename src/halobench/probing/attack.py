@@ -91,7 +91,7 @@ class Attacked:
     censored : bool array (n,)
         True if no point was found.
     points : float tensor (n, ...)
-        The points, or the sample itself if none was found.
+        The points, or the sample itself if no point was found.
     """
 
     radius: np.ndarray
@@ -361,7 +361,7 @@ def attacked(
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> Attacked:
-    """Return the points that `attacked_radius`, which takes the same arguments, finds, and their distances."""
+    """Return the points that `attacked_radius` finds with the same arguments, and their distances."""
     targets, inputs = check_model(model, inputs, labels), inputs.detach()
     check_confidence(level, beta)
     require(isinstance(effort, Effort), "effort", effort, "a halobench.Effort")

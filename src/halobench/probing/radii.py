@@ -54,8 +54,8 @@ class Bracket:
 
     If a value falls below the level and recovers between two neighbouring grid distances, the fall goes unnoticed, so
     the grid (m, S) determines which end counts as first. The value compared with `level` is the confidence of the
-    calibrator `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which it is below the
-    level.
+    calibrator `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which this value is
+    below the level.
     """
 
     def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):
