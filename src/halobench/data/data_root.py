@@ -1,7 +1,7 @@
 """Find the data root (the folder of data sets), and say whether missing data sets may be downloaded to it.
 
 Where data is stored isn't part of its identity, so specs don't contain the data root. Instead, a run's configuration
-passes it to jobs through their environment.
+passes the data root to jobs through their environment.
 """
 
 from __future__ import annotations

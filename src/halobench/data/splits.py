@@ -62,8 +62,8 @@ class Data:
         """Return labels, clean labels and posterior, which `halobench.calibration.calibrate_cell` needs besides logits.
 
         For images, the posterior is ``transition``, plus ``{split}.posterior`` for any split whose posterior the source
-        provides. For a distribution, it is ``{split}.posterior``, or the posterior by region along with each sample's
-        region: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
+        provides. For a distribution, the posterior is ``{split}.posterior``, or the posterior by region along with each
+        sample's region: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
         """
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}

@@ -1,7 +1,7 @@
 """Load a copy of CIFAR-10 in JPEG files, which has lost some detail: 50,000 training and 10,000 test images.
 
-Accuracies on this copy aren't comparable with published ones; don't score networks trained on the original on it. The
-images are in the order of CIFAR-10's own files: the k-th file of a class is the k-th image of that class there.
+Accuracies on this copy aren't comparable with published ones; don't use it to score networks trained on the original.
+The images are in the order of CIFAR-10's own files: the k-th file of a class is the k-th image of that class there.
 """
 
 from __future__ import annotations
