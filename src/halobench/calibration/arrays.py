@@ -39,7 +39,7 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def as_rows(values: Any) -> np.ndarray:
-    """Convert numbers to an array; rows may be the entries of a column or list, and missing numbers become NaN."""
+    """Convert rows of numbers (a data frame, or a column or list of rows) to an array; missing numbers become NaN."""
     if hasattr(values, "isna"):
         values = values.to_numpy(na_value=np.nan) if values.isna().to_numpy().any() else values.to_numpy()
     array = as_array(values)
@@ -58,7 +58,7 @@ def check_whole(key: str, value: Any, least: int) -> None:
 
 
 def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") -> np.ndarray:
-    """Return `logits` (n, k) as float64, or float32 without a copy; if `masked`, some logits of a row may be -inf."""
+    """Check `logits` (n, k); return float64, or float32 as it is. If `masked`, some logits of a row may be -inf."""
     logits = check_matrix(logits, key)
     logits = logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
@@ -91,7 +91,7 @@ def two_columns(rows: np.ndarray, kind: str) -> np.ndarray:
 def as_probabilities(rows: np.ndarray, key: str = "probabilities") -> np.ndarray:
     """Check probabilities (n, k), or (n,) for the second of two classes, and return them as an array (n, k).
 
-    Rows of float16, which is coarse, are divided by their sums, which may be further from 1.
+    Rounding to float16 may move the sum of a row away from 1, so rows of float16 are divided by their sums.
     """
     rows = check_matrix(two_columns(as_array(rows), "probabilities"), key)
     if rows.dtype == np.float16 and look_like_probabilities(rows):
@@ -118,7 +118,7 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
 
 
 def in_unit_interval(numbers: np.ndarray) -> bool:
-    """Return True if all numbers lie in [0, 1], and some are between."""
+    """Return True if all numbers lie in [0, 1], and some are neither 0 nor 1."""
     return bool(numbers.min() >= 0 and numbers.max() <= 1 and ((numbers > 0) & (numbers < 1)).any())
 
 
@@ -180,7 +180,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
 
 
 def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.ndarray:
-    """Return counts of votes (n, k) for predictions of `shape` (n, k) as float64; raise SpecError if they are none."""
+    """Check counts of votes (n, k) for predictions of `shape` (n, k), and return them as float64."""
     try:
         votes, (n, k) = as_rows(votes), shape
     except ValueError:
@@ -200,7 +200,7 @@ def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.nd
 
 
 def shares_of(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the shares (n, k) and numbers (n,) of votes or, if each sample has one, labels (n,) and None."""
+    """Return the shares (n, k) and numbers (n,) of votes or, if each sample has a single vote, labels (n,) and None."""
     total = votes.sum(axis=1)
     if (total == 1).all():
         return votes.argmax(axis=1), None
@@ -217,10 +217,10 @@ def check_labels_or_votes(
 
 
 def weighted(targets: np.ndarray, weights: Any, classes: int) -> tuple[np.ndarray | slice, np.ndarray]:
-    """Return which samples have a weight above 0, and the targets of these, as rows that sum to their weights.
+    """Return which samples have a weight above 0, and their targets as rows, each of which sums to its sample's weight.
 
-    Targets are labels (n,) or rows (n, k), and already checked; `weights` (n,) are None or sample weights, which are
-    divided by their mean. If all are equal, targets are returned as they are.
+    Targets, already checked, are labels (n,) or rows (n, k). `weights` (n,) are sample weights, which are divided by
+    their mean, or None. If all weights are equal, targets are returned as they are.
     """
     if weights is None:
         return slice(None), targets
@@ -269,7 +269,7 @@ def unweighted(targets: np.ndarray) -> np.ndarray:
 
 
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
-    """Return `rows` (n, k) if each is a distribution, i.e. finite, nonnegative and with a sum within 1e-4 of 1."""
+    """Check that each of `rows` (n, k) is finite and nonnegative with a sum within 1e-4 of 1, and return them."""
     require(rows.dtype.kind in "fiu", key, Found(f"dtype {rows.dtype}"), "real numbers")
     for part in blocks(*rows.shape):
         _check_block(rows[part], key, part.start)
@@ -278,7 +278,7 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 @np.errstate(invalid="ignore", over="ignore")  # no warnings for infinities, which raise SpecError
 def _check_block(block: np.ndarray, key: str, start: int) -> None:
-    """Check rows as `check_rows` does, numbering them from `start`."""
+    """Check rows as `check_rows` does; in error messages, their numbers begin at `start`."""
     total, low = block.sum(axis=1, dtype=np.float64), block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
     if good.all():

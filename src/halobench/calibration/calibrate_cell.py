@@ -6,8 +6,8 @@ The calibrators, and the data to which each is fitted, are:
 - ``exact``: the temperature with the lowest NLL on the drawn validation labels, which are noisy if the data set is. The
   posterior is never used.
 - ``paper``: the temperature at which the paper's fit stops, on the same labels.
-- ``oracle``: the temperature that optimises the reported objective itself on the test split, so no temperature does
-  better there. No other calibrator sees test labels.
+- ``oracle``: the temperature that optimises the reported objective itself on the test split, so no other temperature
+  does better there. No other calibrator sees test labels.
 - Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
   ``exact``. If another library's calibrator fails, its scores are empty, and its fit states the ``reason``.
 
@@ -55,7 +55,7 @@ class Calibrated:
         95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals don't have the
         right coverage. If the fit failed or has no finite optimum, all values are NaN. If the distribution consists of
         regions, `halobench.calibration.scores.region_scores.scores` are added and, for ``none`` on test, the module's
-        `gaps`; intervals on test are then too wide, since they ignore that each region has its share of the test
+        `gaps`; intervals on test are then too wide, since they ignore that each region has a fixed share of the test
         samples.
     reliability : DataFrame
         Columns are split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy. An empty bin has
@@ -187,7 +187,7 @@ def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tuple[Key | None, list[str]]]:
-    """List the fits of a calibrator to score on a split, each by its key and the labels to score it against."""
+    """List the keys of a calibrator's fits to score on a split, with the labels to score each fit against."""
     if calibrator == "none":
         return [(None, reported)]
     if calibrator == "oracle":
@@ -196,7 +196,7 @@ def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tup
 
 
 def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
-    """Return calibrated logits, or None if no optimum is finite or a library's map fails, as its fit then notes."""
+    """Return calibrated logits; None if no optimum is finite, or if a library's map fails (the fit then says why)."""
     fit = fits[key]
     try:
         return None if fit.transform is None else fit.transform(logits)

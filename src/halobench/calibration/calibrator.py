@@ -1,9 +1,9 @@
 """Fit post-hoc calibrators to validation logits and labels in float64.
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
-``module:object``. Calibrators share the functions below `fit` in this module. Their maps are data classes of numbers
-and arrays, so that they can be saved, pickled and copied; maps that aren't are saved as the data that they are fitted
-to (`Refitted`), if the plug-in is outside the package or says so by ``REFITTED = True``.
+``module:object``. Calibrators share the functions below `fit` in this module. The calibrators' maps are data classes of
+numbers and arrays, so that they can be saved, pickled and copied; in place of any other map, the data that it was
+fitted to are saved (`Refitted`), if the plug-in is outside the package or sets ``REFITTED = True``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Map = Callable[[np.ndarray], np.ndarray]
 
 
 class LibraryError(RefusedError):
-    """Raised if a calibrator of another library fails on logits that it wasn't fitted to; its sentence says why."""
+    """Raised if another library's calibrator fails on logits that it wasn't fitted to; the message says why."""
 
 
 @savable("calibrator")
@@ -63,7 +63,7 @@ class Calibrator(Savable):
     reason : str
         Why the fit failed, if it did. Scores of a failed fit are empty.
     T, beta : float
-        The temperature and its inverse, for calibrators that fit one; NaN for others.
+        The temperature and its inverse, for calibrators that fit a temperature; NaN for other calibrators.
     separable : bool
         True if no optimum is finite because the data are separable.
     name : str
@@ -92,7 +92,7 @@ class Calibrator(Savable):
 
     @property
     def calibrator(self) -> Calibrator:
-        """The calibrator itself, as other fits have theirs."""
+        """The calibrator itself, since fits of every kind have this property."""
         return self
 
     def logits(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
@@ -117,7 +117,7 @@ class Calibrator(Savable):
         return dataclasses.replace(fit(self.name, logits, labels, **self.options), names=self.names)
 
     def described(self) -> str:
-        """Say in a few words which calibrator this is, and of what."""
+        """Say in a few words which calibrator this is, and how many samples and classes it was fitted to."""
         temperature = f" with T = {number(self.T, '.4g')}" if math.isfinite(self.T) else ""
         samples = f"fitted to {count(self.samples, 'sample')} of {count(self.classes, 'class', 'classes')}"
         return f"{title('calibrators', self.name)}{temperature}, {samples}"
@@ -134,7 +134,7 @@ def accepts_zeros(transform: Map) -> bool:
 
 
 def check_classes(logits: np.ndarray, classes: int) -> None:
-    """Raise SpecError unless logits (n, k) have as many columns as the fit has classes, if that is known."""
+    """Raise SpecError if the number of columns of logits (n, k) differs from the fit's number of classes, if known."""
     k = logits.shape[1]
     require(not classes or k == classes, "logits", Found(f"{k} columns"), f"{classes}, one for each class in the fit")
 
@@ -251,7 +251,7 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
 @savable("checked")
 @dataclass(frozen=True, eq=False)
 class CheckedMap:
-    """A plug-in's map `transform`, whose arguments are protected, errors converted and results checked."""
+    """A plug-in's map `transform`, given a copy of logits (unless `packaged`), with checks of errors and results."""
 
     transform: Map
     key: str
@@ -277,11 +277,11 @@ class CheckedMap:
 @savable("refitted")
 @dataclass(frozen=True, eq=False)
 class Refitted:
-    """The map of a calibrator whose parameters can't be saved, such as a library's or one of trees.
+    """The map of a calibrator whose parameters can't be saved, such as a library's calibrator or one made of trees.
 
-    Saved, pickled or copied are the name, the options and the data, to which the calibrator is fitted again when it is
-    first applied. The fit is the same with the same versions of its packages; if its NLL differs from `nll`, applying
-    it raises SpecError.
+    Saving, pickling or copying the map keeps the calibrator's name, options and data, to which the calibrator is fitted
+    again when the map is first applied. The fit is the same with the same versions of its packages; if the new fit's
+    NLL differs from `nll`, applying the map raises SpecError.
     """
 
     name: str
@@ -292,7 +292,7 @@ class Refitted:
 
     @functools.cached_property
     def transform(self) -> Map:
-        """The map, fitted again."""
+        """The calibrator's map, fitted again to the saved data."""
         plugins.check_installed([("calibrators", self.name)])
         fitted = _fit(self.name, self.data, self.labels, self.options)
         packages = ", ".join(libraries([("calibrators", self.name)])) or "its packages"

@@ -24,7 +24,7 @@ NLL_PARTS = ("noise", "training", "richer_map", "temperature")
 def cell_ladder(
     arrays: Mapping[str, np.ndarray], seed: int, more: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[RepairLadder, pd.DataFrame]:
-    """Compute a cell's repair ladder, and its rows of the metrics table.
+    """Compute a cell's repair ladder, and the ladder's rows of the metrics table.
 
     `more` contains the model's logits for further draws from the distribution, and their posterior. Without a
     posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the range of the

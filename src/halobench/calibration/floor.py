@@ -1,14 +1,14 @@
 """Add a floor to probabilities that may be 0, such as a random forest's, before taking their logarithms.
 
-A forest of n trees estimates probabilities as c / n, so classes that no tree votes for get 0, and the NLL of such a
-label is infinite. With a floor f, a logit is s log(p + f). If counts c are drawn from class probabilities with a
-symmetric Dirichlet prior of strength a, then f = a / n and s = 1 are exact (Laplace's rule for a = 1).
+A forest of n trees gives a class that c trees vote for the probability c / n, so a class without votes gets 0, and the
+NLL of such a label is infinite. With a floor f, a logit is s log(p + f). If counts c are drawn from class probabilities
+with a symmetric Dirichlet prior of strength a, then f = a / n and s = 1 are exact (Laplace's rule for a = 1).
 
 The size of f decides how much of the NLL a calibrator seems to remove, so f is stated by the user or fitted. A fitted f
 has the lowest NLL after temperature scaling, on validation labels that are smoothed by 1 / (n + 1), so that f is above
 0 even if no label has a probability of 0. For large f, log(p + f) is nearly proportional to p, which suits forests that
-vote for wrong labels. The scale s is then such that the mean confidence at T = 1 is the model's own; it is 1 for an f
-that is stated.
+vote for wrong labels. The scale s then makes the mean confidence at T = 1 equal to the model's own; if the user states
+f, s is 1.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Floor:
     fitted : bool
         False if the user stated the floor.
     zeros, labels : int
-        The numbers of validation samples with a probability of 0, and with one for their label.
+        The number of validation samples with any probability of 0, and the number whose label has a probability of 0.
     before, least : float
         NLL in nats with a floor of `USUAL_FLOOR`: at T = 1, and at the best temperature.
     """
@@ -59,7 +59,7 @@ class Floor:
 
     @classmethod
     def of(cls, probabilities: np.ndarray, targets: np.ndarray, stated: float | None = None) -> Floor:
-        """Fit the floor of checked probabilities (n, k) to labels or shares of votes, or take the stated one."""
+        """Fit the floor of checked probabilities (n, k) to labels or shares of votes, or use the stated floor."""
         value = fit_floor(probabilities, targets) if stated is None else stated
         scale = _same_confidence(probabilities, value) if stated is None else 1.0
         none, usual = probabilities == 0, floored(probabilities, USUAL_FLOOR)
@@ -73,7 +73,7 @@ class Floor:
 @savable("floored")
 @dataclass(frozen=True)
 class Floored:
-    """The map `transform` of the logits of probabilities with a floor; a logit of -inf is a probability of 0."""
+    """The map `transform`, applied to probabilities plus a floor; a logit of -inf stands for a probability of 0."""
 
     floor: float
     scale: float
@@ -108,7 +108,7 @@ def fit_floor(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _same_confidence(probabilities: np.ndarray, floor: float) -> float:
-    """Return the scale at which the mean confidence with a floor is that of the probabilities themselves."""
+    """Return the scale at which the mean confidence with a floor equals the mean confidence without the floor."""
     from scipy.optimize import brentq
 
     logits, (low, high) = floored(probabilities, floor), SCALES

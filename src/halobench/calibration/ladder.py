@@ -2,12 +2,12 @@
 
     NLL = noise + training + richer_map + temperature
 
-- noise, H(Y | X), is the posterior's own NLL, the lowest of any classifier; it is known only if the posterior is. If
-  the posterior is given more than X, such as the label before it was flipped, no classifier may reach it, and the
-  part `training` includes the difference.
+- noise, H(Y | X), is the posterior's own NLL, the lowest of any classifier; the noise is known only if the posterior
+  is. If the posterior depends on more than X, such as the label before it was flipped, it may be that no classifier
+  reaches the noise, and the part `training` includes the difference.
 - training is the difference between the noise and the NLL of the best map, E[P(y | x) | softmax(logits)]. No
-  calibration can repair it, since the probabilities don't contain the information (it is the grouping loss of
-  Perez-Lebel et al.).
+  calibration can repair this part, since the probabilities don't contain the information (this part is the grouping
+  loss of Perez-Lebel et al.).
 - richer_map is the difference between the NLLs of the best map and of the best temperature.
 - temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
@@ -21,16 +21,16 @@ lower expected NLL than the best one, so the estimate is too high on average, by
 The part `training` is therefore too large, and the part `richer_map` too small. Up to sampling error, the upper
 estimate is thus a bound.
 
-There is no bound from below on the best map's NLL: logits that never repeat may identify each sample, and its label
-with it. The *lower estimate* therefore assumes that the best map varies on scales that the samples resolve, in the D
-directions in which logits vary (k - 1, or 0 if there are only a few different rows). The best map may have jumps. The
-amount that maps still miss then shrinks at least as fast as n^-1/(1 + D), the best rate for such functions (C. Stone's
-n^-2s/(2s + D), with the smoothness s of 1/2 that a jump has). If r times as many samples lower the NLL by d, at most d
-/ (r^1/(1 + D) - 1) is left to gain. The estimate is the lowest one of three learning curves: those of the best family,
-of nearest neighbours and of trees. Nearest neighbours and trees approach the best map for any distribution. With fewer
-than CELLS^D samples, a curve may be flat only because all structure is finer than the distances between samples. The
-best map is then unknown, and the lower estimate is the trivial bound: the noise, or 0 if the noise is unknown. Each end
-of a range includes 1.96 standard errors.
+There is no lower bound on the best map's NLL: if no two samples share logits, a map could in principle identify each
+sample, and hence its label. The *lower estimate* therefore assumes that the best map varies on scales that the samples
+resolve, in the D directions in which logits vary (k - 1, or 0 if there are only a few different rows). The best map may
+have jumps. The amount that maps still miss then shrinks at least as fast as n^-1/(1 + D), the best rate for such
+functions (C. Stone's n^-2s/(2s + D), with the smoothness s of 1/2 that a jump has). If r times as many samples lower
+the NLL by d, at most d / (r^1/(1 + D) - 1) is left to gain. The lower estimate is the lowest that three learning curves
+give: those of the best family, of nearest neighbours and of trees. Nearest neighbours and trees approach the best map
+for any distribution. With fewer than CELLS^D samples, a curve may be flat only because all structure is finer than the
+distances between samples. The best map is then unknown, and the lower estimate is the trivial bound: the noise, or 0 if
+the noise is unknown. Each end of a range includes 1.96 standard errors.
 
 References
 ----------
@@ -97,8 +97,8 @@ class RepairLadder:
         The part that a temperature can repair.
     training_range : (float, float)
         The range of the part that only training can repair, at least 0: from the lower to the upper estimate, each with
-        its sampling error. The module's docstring explains what the lower end assumes; it is 0 unless the samples show
-        that no map of the probabilities repairs the part.
+        its sampling error. The module's docstring explains what the lower end assumes; the lower end is 0 unless the
+        samples show that no map of the probabilities repairs the part.
     best_map_range : (float, float)
         The range, between the same two estimates, of the best map's expected NLL on new samples.
     map : str
@@ -142,8 +142,8 @@ def repair_ladder(
         under it, and the noise is a separate part; partner scaling and the splits of trees are fitted to labels drawn
         from it, and everything else to the posterior itself. Samples must be independent draws.
     votes : (n, k) array, optional
-        In place of targets, without `more`: how many of a sample's labels, such as those of several annotators, are
-        each class. The noise is then unknown, as with labels.
+        In place of targets, without `more`: how many labels of each class a sample has, for example from several
+        annotators. The noise is then unknown, as with labels.
     more : (array, array), optional
         Logits and targets of at least 50 further samples, for example from a distribution that can be sampled without
         limit. The maps are then fitted to these further samples alone, and only the mixture's weights to the samples in
@@ -248,7 +248,7 @@ def _logarithm(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _rate(logits: np.ndarray) -> float:
-    """Return c, where what maps still miss shrinks like n^-c with the number of samples n; 0 if n is too small."""
+    """Return c such that the NLL that maps still miss shrinks like n^-c with n samples; 0 if n is too small."""
     n, k = logits.shape
     centred = logits - logits.mean(axis=1, keepdims=True)
     rows = np.unique(np.round(centred / (np.abs(centred).max() or 1.0), 9), axis=0)
@@ -263,9 +263,9 @@ def _best(nlls: dict[str, np.ndarray]) -> str:
 def _range(best: np.ndarray, curves: Sequence[tuple[np.ndarray, np.ndarray]], growth: float) -> tuple[float, float]:
     """Return the lower and the upper estimate of the best map's NLL above the noise.
 
-    `best` has the NLLs (n,) of the best family; each of the `curves` has the NLLs (n,) of maps fitted to all samples
-    and of maps fitted to fewer. What maps still miss is assumed to have shrunk by the factor `growth` between the two;
-    a factor of 1 means that nothing is known.
+    `best` holds the NLLs (n,) of the best family; each of the `curves` holds the NLLs (n,) of maps fitted to all
+    samples and of maps fitted to fewer. The latter are assumed to miss `growth` times as much of the possible gain as
+    the former; a `growth` of 1 means that nothing is known.
     """
     high = float(best.mean()) + _error(best)
     if growth == 1:

@@ -2,9 +2,9 @@
 
 The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``) and ``group`` (equal for samples
 that belong together), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
-class's label. In place of ``label``, there may be ``vote_NAME`` for each class, its number of votes. If no label equals
-a NAME, labels are the positions of the classes among the columns, counted from 0. All other columns of the data frame
-are ignored.
+class's label. In place of ``label``, there may be a column ``vote_NAME`` for each class, with its numbers of votes. If
+no label equals a NAME, labels are the positions of the classes among the columns, counted from 0. All other columns of
+the data frame are ignored.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
 def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tuple[Any, Sequence[str] | None]:
     """Return labels as numbers of columns, with the names of all k classes, if the labels are text.
 
-    Without `names`, text must contain all classes, whose order is then alphabetical, as scikit-learn's is. Labels that
-    aren't text are returned as they are.
+    Without `names`, text labels must include all classes, which are then in alphabetical order, as in scikit-learn.
+    Labels that aren't text are returned as they are.
     """
     array = as_rows(labels)
     if array.dtype.kind not in "OUST" or array.ndim != 1:
@@ -77,7 +77,7 @@ def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tupl
 
 
 def aligned(rows: Any, like: Any) -> Any:
-    """Return a data frame with its columns in the order of `like` if both have the same columns."""
+    """Return a data frame with its columns in the order of those of `like`, if both have the same columns."""
     if not (hasattr(rows, "columns") and hasattr(like, "columns")):
         return rows
     columns = list(like.columns)
@@ -86,7 +86,7 @@ def aligned(rows: Any, like: Any) -> Any:
 
 
 def check_names(names: Any, k: int) -> None:
-    """Raise SpecError unless names of classes are None, or a list or array with one for each of k columns."""
+    """Raise SpecError unless names of classes are None, or a list or array with one name for each of k columns."""
     listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
     expected = f"a list of {k} class names, one for each column of the logits"
     require(names is None or (listed and len(names) == k), "names", names, expected)
@@ -110,7 +110,7 @@ def is_table(logits: Any) -> bool:
 
 
 def ordered(classes: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return a table's classes in the order of a fit's `names`; raise SpecError if they are other classes.
+    """Return a table's classes in the order of a fit's `names`; raise SpecError if the table has other classes.
 
     If the names are only numbers, or unknown, the table's own order is returned.
     """
@@ -124,8 +124,8 @@ def ordered(classes: Sequence[str], names: Sequence[str]) -> list[str]:
 def rows_of(logits: Any, names: Sequence[str], probabilities: bool = False) -> dict[str, np.ndarray]:
     """Return an array as ``logits``, or a table's logits or probabilities with the classes ordered as in `names`.
 
-    If `probabilities` is true, what isn't called probabilities is, too.
-    If the table has other classes, SpecError is raised, unless `names` are only numbers.
+    If `probabilities` is true, logits are returned as probabilities. If the table's classes aren't those in `names`,
+    SpecError is raised, unless `names` are only numbers.
     """
     if not is_table(logits):
         return {"probabilities" if probabilities else "logits": as_rows(logits)}

@@ -1,6 +1,6 @@
 """Compute closed forms for the overlap distribution: how much temperature scaling (TS) can achieve with many classes.
 
-The distribution has k classes in groups of m. Each class has its own region, and each group shares one. With
+The distribution has k classes in groups of m. Each class has its own region, and each group shares another. With
 probability beta, a sample falls into a shared region, where every class of the group is equally likely (or has a given
 share). Otherwise, the sample falls into the own region of one of the k classes, all equally likely. The posterior is
 therefore one-hot on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
@@ -113,9 +113,8 @@ def two_level_kl(
 ) -> np.ndarray | float:
     """Return KL*, the KL in nats of a classifier with two-level logits at its best temperature.
 
-    On a class's own region, the class's logit exceeds all other logits by g0. On a shared region, the logit of the
-    group's top class is g1 above those of the other k - m classes, and the logits of its m - 1 partners are g2 above
-    them. With t = 1/T,
+    On a class's own region, the class's logit exceeds all other logits by g0. On a shared region, the logits of the
+    group's top class and of its m - 1 partners are g1 and g2 above those of the other k - m classes. With t = 1/T,
 
         KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))
                 + beta [log(exp(t g1) + (m - 1) exp(t g2) + k - m) - t (g1 + (m - 1) g2) / m - log m]
@@ -209,7 +208,7 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
 
 
 def _two_level_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return KL(t), subtracting terms that grow with t before taking logarithms, so that none is lost at large t."""
+    """Return KL(t), subtracting terms that grow with t before taking logarithms, so that large t cost no precision."""
     k, beta, m, own_gap, top, partner = values
     certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m

@@ -3,10 +3,10 @@
 The file has an array ``header``, which is JSON in UTF-8, and the arrays that the JSON refers to by name. The JSON says
 which version of the format and of which packages wrote the file, and describes the fit as nested data classes: numbers,
 text, arrays, and the names that `savable` gives to classes, so opening a file runs no code that isn't halobench's. The
-JSON also has a SHA-256 of itself and all arrays, so edits are noticed. The same fit always gives the same bytes.
+JSON also has a SHA-256 of all other content, which reveals edits. The same fit always gives the same bytes.
 
-A file is opened by this version and later ones: fields that are added have defaults, and classes may move, since files
-contain only their names.
+Later versions can open a saved file, too: fields that they add have defaults, and they may move classes, since files
+contain only the names of classes.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _FORMS: dict[type, str] = {}
 def savable(form: str) -> Callable[[Class], Class]:
     """Return a decorator of data classes (above ``@dataclass``) that may be saved, under the name `form`.
 
-    In a plug-in's file, it is the plug-in's name; for further classes, it begins with that name and a dot. Files name
-    the module of a class outside the package, too, and are only opened with ``trust=True``.
+    In a plug-in's file, `form` is the plug-in's name; for further classes, `form` begins with that name and a dot. If a
+    class is outside the package, files also name its module, and are opened only with ``trust=True``.
     """
 
     def register(cls: Class) -> Class:
@@ -117,8 +117,8 @@ class Savable:
             A probability of 0 has a logit of -inf. In a data frame with columns logit_NAME or probability_NAME, the
             columns may have any order if the fit knows the names of its classes.
         probabilities : bool, optional
-            True if `logits` are probabilities, whose logarithms are then mapped; False if they are logits, even if they
-            look like probabilities, which are refused otherwise.
+            True if `logits` are probabilities, whose logarithms are then mapped; False if they are logits that may look
+            like probabilities. By default, such logits are refused.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Savable:
     def save(self, path: Path | str) -> None:
         """Write the calibrator to an .npz file, which `load` opens; the same fit gives the same bytes.
 
-        A UserWarning says so if the file holds the samples that the calibrator was fitted to.
+        If the file holds the samples that the calibrator was fitted to, a UserWarning says so.
         """
         write(path, self)
 
@@ -162,7 +162,7 @@ class Savable:
 
 
 def is_savable(value: Any) -> bool:
-    """Return True if a value consists of what files may contain."""
+    """Return True if a value consists only of values that files may contain."""
     try:
         _encode(value, "", {})
     except SpecError:
@@ -171,7 +171,7 @@ def is_savable(value: Any) -> bool:
 
 
 def write(path: Path | str, fitted: Any) -> None:
-    """Write a data class that is `savable`, with a warning if it holds samples."""
+    """Write an instance of a `savable` data class, with a warning if it holds samples."""
     arrays: dict[str, np.ndarray] = {}
     try:
         fit = _encode(fitted, "", arrays)
@@ -188,7 +188,7 @@ def write(path: Path | str, fitted: Any) -> None:
 
 
 def read(path: Path | str, trust: bool = False) -> Any:
-    """Open a file that `write` has written; see `Savable.load` for its argument and errors."""
+    """Open a file that `write` has written; see `Savable.load` for `trust` and the errors."""
     header, arrays = _parts(Path(path))
     newer = f"was saved by halobench {header['packages'].get('halobench')}, whose files this version can't open"
     refuse(header["version"] > VERSION, str(path), f"{newer}; install that version")
@@ -240,7 +240,7 @@ def _packages(fitted: Any) -> dict[str, str]:
 
 
 def _digest(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256 of a header without its own, and of all arrays."""
+    """Return the SHA-256 of all arrays and of a header that doesn't contain this SHA-256."""
     total = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         total.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
@@ -287,12 +287,12 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _fields_of(fit: Any, form: str) -> list[dict[str, Any]]:
-    """Return the fields of each object of one form in a fit as JSON."""
+    """Return the fields of each object of one form in a fit that is given as JSON."""
     return [fields for each, fields in _forms(fit) if each == form]
 
 
 def _forms(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the form and the fields of each object in a fit as JSON."""
+    """Yield the form and the fields of each object in a fit that is given as JSON."""
     if isinstance(value, list):
         for entry in value:
             yield from _forms(entry)

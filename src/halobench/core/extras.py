@@ -33,7 +33,7 @@ def extra_of(module: str) -> str | None:
 
 @contextlib.contextmanager
 def explained(what: str, verb: str = "needs") -> Iterator[None]:
-    """Raise MissingExtraError if a module of an extra can't be imported; `what` and `verb` begin its message.
+    """Raise MissingExtraError if this context can't import an extra's module; `what` and `verb` begin the message.
 
     The ModuleNotFoundError of any other module is raised unchanged.
     """

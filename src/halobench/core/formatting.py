@@ -45,12 +45,12 @@ def interval(low: float, high: float, form: str = ".3f") -> str:
 
 
 def count(many: int, what: str, plural: str = "") -> str:
-    """Format a number with its noun, as in ``1 job`` and ``2 jobs``; pass `plural` if it is irregular."""
+    """Format a number with its noun, as in ``1 job`` and ``2 jobs``; pass `plural` if the plural is irregular."""
     return f"{many:,} {what if many == 1 else plural or f'{what}s'}"
 
 
 def within(label: str) -> str:
-    """Return a label as written within a sentence: without its initial capital, unless its first word has others.
+    """Format a label for use within a sentence: lower its initial capital, unless the first word has other capitals.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Find the data root, which is the folder of data sets, and whether missing data sets may be downloaded there.
+"""Find the data root (the folder of data sets), and say whether missing data sets may be downloaded to it.
 
 Where data is stored isn't part of its identity, so specs don't contain the data root. Instead, a run's configuration
-passes it to jobs through their environment.
+passes the data root to jobs through their environment.
 """
 
 from __future__ import annotations
@@ -70,5 +70,5 @@ def unfit(path: str | Path) -> str | None:
 
 
 def may_fetch() -> bool:
-    """Return True if missing data sets may be downloaded, which they may unless HALOBENCH_FETCH is 0."""
+    """Return True if missing data sets may be downloaded, i.e. unless HALOBENCH_FETCH is 0."""
     return os.environ.get(FETCH) != "0"

@@ -1,6 +1,6 @@
 """Read people's labels of CIFAR-10's images, in the order of the data set's own files.
 
-CIFAR-10N has three people's labels of each training image, and CIFAR-10H about 51 other people's of each test image.
+In CIFAR-10N, three people labelled each training image; in CIFAR-10H, about 51 others labelled each test image.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ LABELS = ("clean_label", "random_label1", "random_label2", "random_label3")
 
 
 def training_labels() -> dict[str, np.ndarray]:
-    """Return the labels of the training images, int64 (50000,) each.
+    """Return the official labels and three people's labels of the training images by name, int64 (50000,) each.
 
-    ``clean_label`` is the official one, and ``random_label1`` to ``random_label3`` are one person's each. Source: J.
-    Wei et al., *Learning with Noisy Labels Revisited*, arXiv 2110.12088.
+    ``clean_label`` is the official label; each of ``random_label1`` to ``random_label3`` is one person's label. Source:
+    J. Wei et al., *Learning with Noisy Labels Revisited*, arXiv 2110.12088.
 
     Raises SpecError if the file can't be obtained or holds anything else.
     """

@@ -1,7 +1,7 @@
 """Obtain files that others publish on GitHub: download the missing ones, and check the content of all.
 
-Files lie under the data root. A name of a file includes its commit, so its content never changes. HALOBENCH_MIRROR is
-the address of a copy to download from, under which the same OWNER/REPOSITORY/COMMIT/PATH lies.
+Files lie under the data root. The name of a file includes its commit, so the file's content never changes.
+HALOBENCH_MIRROR is the address of a copy to download from, under which the same OWNER/REPOSITORY/COMMIT/PATH lies.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PublishedFile:
 
 
 def check_obtainable(*files: PublishedFile) -> list[Path]:
-    """Return the paths of files; raise SpecError if one is missing that may not be downloaded, without opening any."""
+    """Return the paths of files without opening any; raise SpecError if a file is missing and may not be downloaded."""
     check_root()
     paths = [data_root() / file.path for file in files]
     for file, path in zip(files, paths, strict=True):
@@ -56,7 +56,7 @@ def check_obtainable(*files: PublishedFile) -> list[Path]:
 
 
 def obtain(*files: PublishedFile) -> list[Path]:
-    """Return the paths of files, of which the missing ones are downloaded; raise SpecError if one can't be obtained."""
+    """Download any files that are missing, and return the paths of all; raise SpecError if a file can't be obtained."""
     paths = check_obtainable(*files)
     for file, path in zip(files, paths, strict=True):
         if not path.exists():

@@ -59,11 +59,11 @@ class Data:
         return Normalised(self.splits[split].images, self.mean, self.std)
 
     def targets(self) -> dict[str, np.ndarray]:
-        """Return what `halobench.calibration.calibrate_cell` needs besides logits: labels, clean labels and posterior.
+        """Return labels, clean labels and posterior, which `halobench.calibration.calibrate_cell` needs besides logits.
 
         For images, the posterior is ``transition``, plus ``{split}.posterior`` for any split whose posterior the source
-        provides. For a distribution, it is ``{split}.posterior``, or the posterior by region along with each sample's
-        region: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
+        provides. For a distribution, the posterior is ``{split}.posterior``, or the posterior by region along with each
+        sample's region: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
         """
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
@@ -99,7 +99,7 @@ class Data:
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
-    """Divide a written source into the splits of `spec`, or draw them from it, and add label noise; all use `seed`.
+    """Divide a written source into the splits of `spec`, or draw the splits from it, and add label noise, using `seed`.
 
     The choice of samples depends only on the seed and the sizes, so data sets that differ only in noise share samples.
     """
@@ -222,7 +222,7 @@ def split_indices(spec: DatasetSpec, size: int, parts: Mapping[str, Any], seed: 
 
 
 def _block_size(spec: DatasetSpec, parts: Mapping[str, Any]) -> int:
-    """Return the number of samples in a seed's block: its training samples and, without a ``val`` part, validation."""
+    """Return the number of samples in a seed's block: its training and, without a ``val`` part, validation samples."""
     return spec.train + (0 if "val" in parts else spec.val)
 
 

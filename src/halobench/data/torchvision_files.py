@@ -1,7 +1,7 @@
 """Load the data sets that torchvision downloads and reads, stored in its layout under the data root.
 
-Only the published archives are read. Their checksums are compared before the archives are opened, because those of
-CIFAR contain pickles; torchvision then compares the checksum of each file in them. Archives are unpacked into a
+Only the published archives are read. The archives' checksums are compared before the archives are opened, because those
+of CIFAR contain pickles; torchvision then compares the checksum of each file in them. Archives are unpacked into a
 temporary folder, so the data root may be read-only.
 """
 

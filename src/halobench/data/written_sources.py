@@ -59,7 +59,7 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Imag
 
 
 def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -> None:
-    """Reload a source's arrays if they are lost, e.g. deleted to free space; their checksums must be the same."""
+    """Reload a source's arrays if they are lost, e.g. deleted to free space; the checksums must equal `digests`."""
     lost = [name for name in digests if not os.path.lexists(folder / name)]
     if not lost:
         return

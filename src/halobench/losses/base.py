@@ -18,7 +18,7 @@ class Loss:
     A loss should draw all random numbers from `rng` and keep no state between batches, since a new loss is built when
     training resumes. A loss whose attributes change can still be used, but its training isn't checkpointed.
 
-    If its class sets ``LABELS = True``, a loss receives labels (m,) instead of rows of probabilities; see
+    A loss receives labels (m,) instead of rows of probabilities if its class sets ``LABELS = True``; see
     `takes_labels`.
     """
 
@@ -37,9 +37,9 @@ class Loss:
         """Receive the data set's P(label = j | clean label = i), float64 (k, k), before training; by default unused."""
 
     def label_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, k) of what the model predicts about labels, with their noise, given its outputs (n, k).
+        """Return logits (n, k) for labels with their noise, given the model's outputs (n, k).
 
-        Scores and calibrators get these, while probes get the outputs; by default, the two are the same.
+        Scores and calibrators receive these logits, and probes receive the outputs; by default, the two are the same.
         """
         return logits
 

@@ -50,7 +50,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
 
 
 def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> int:
-    """Check a loss on a training batch of `batch` samples; return the number of rows in the batch that it returns."""
+    """Check a loss on a training batch of `batch` samples; return the number of rows that the loss makes of them."""
     loss = base.build(spec)
     if isinstance(loss, Mixup) and loss.points > batch:
         what = f"at most the batch size, {batch}, since each mixed sample comes from another ordering of the batch"

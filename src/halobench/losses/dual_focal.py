@@ -23,9 +23,9 @@ STYLE = ("#C0168F", "<", (0, (2, 1)))
 class DualFocal(Loss):
     """The batch mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i for targets t and predicted probabilities p.
 
-    In this formula, q_i is the largest probability below p_i, or 0 if there is none. For a label, the loss is that of
-    Tao et al.: focal loss with a term for the runner-up. For a soft target, the losses of the classes are weighted by
-    the target, as in focal loss. The gradient also flows through q.
+    In this formula, q_i is the largest probability below p_i, or 0 if no probability is below p_i. For a label, the
+    loss is that of Tao et al.: focal loss with a term for the runner-up. For a soft target, the losses of the classes
+    are weighted by the target, as in focal loss. The gradient also flows through q.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class DualFocal(Loss):
 
 
 def next_below(values: torch.Tensor) -> torch.Tensor:
-    """Return, for each entry of `values` (n, k), the next smaller one in its row, or 0 for a row's smallest."""
+    """Return, for each entry of `values` (n, k), the next smaller entry in its row, or 0 for a row's smallest entry."""
     rising, order = values.sort(dim=1)
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
     # Equal entries form a run; the next smaller entry is the one just before the run starts.

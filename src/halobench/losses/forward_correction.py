@@ -20,10 +20,10 @@ STYLE = ("#7A4419", (7, 1, 0), (0, (5, 1, 2, 1)))
 class ForwardCorrection(Loss):
     """Cross entropy of the targets against softmax(z) T, where T is the data set's P(label = j | clean label = i).
 
-    The model's outputs z are then about the label without noise. All minimisers over functions have the right posterior
-    of the label with noise; if T is invertible, which it needn't be for pair flips with p = .5, only the posterior of
-    the label without noise is one. Scores and calibrators, which are about the label with noise, get log(softmax(z) T).
-    Without noise, this is cross entropy.
+    The model's outputs z then predict the label without noise. Every function that minimises the loss gives the right
+    posterior of the label with noise; if T is invertible (for pair flips with p = .5, it may not be), the only such
+    function is the posterior of the label without noise. Scores and calibrators, which concern the label with noise,
+    get log(softmax(z) T). Without noise, the loss is cross entropy.
     """
 
     LABELS = True

@@ -29,8 +29,8 @@ def build(
     """Build a model from samples (n, *input_shape) to logits (n, classes), with weights drawn from torch's generator.
 
     Models with their own preprocessing undo the data set's normalisation by `moments` (mean and std per channel, for
-    pixel values up to 255). Given weights that aren't to be trained don't require gradients; without the file
-    `weights`, they stay random. The spec's `outputs` may refer to classes by `names`.
+    pixel values up to 255). Weights that the spec gives, and that aren't to be trained, don't require gradients;
+    without the file `weights`, they stay random. The spec's `outputs` may refer to classes by `names`.
     """
     if len(input_shape) == 1:
         _check_takes_features(spec)
@@ -123,7 +123,7 @@ def kept_rows(
 ) -> dict[str, list[int] | None]:
     """Return the rows of given weights to keep, for each tensor whose shape depends on the number of classes.
 
-    The spec's `outputs` select the rows. Without them, a model to be fine-tuned keeps none (None), and others keep all.
+    The spec's `outputs` select rows. Without `outputs`, a model to be fine-tuned keeps no rows (None), others keep all.
     """
     if spec.outputs is None:
         return dict.fromkeys(_heads(spec, input_shape, classes)) if spec.finetune else {}

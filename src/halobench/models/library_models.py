@@ -177,7 +177,7 @@ def _adapt_channels(model: nn.Module, channels: int) -> None:
 
 
 def _unknown(name: str, model: str, models: list[str]) -> SpecError:
-    """Return an error that suggests the closest names, since the libraries have hundreds."""
+    """Return an error that suggests the closest names, since the libraries have hundreds of models."""
     library = name.partition("/")[0]
     near = difflib.get_close_matches(model, models, n=3, cutoff=0.5)
     hint = f"; closest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""

@@ -157,7 +157,7 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
     """Write the weights that timm or a package publishes for a model to `out`, as safetensors.
 
     timm's weights are taken from its cache if possible. A package's weights keep their names; the model's names for
-    them are found when they are loaded.
+    these weights are found when they are loaded.
     """
     import timm
     from safetensors.torch import save_file, save_model

@@ -4,9 +4,9 @@ The level is either a given confidence or half the confidence at the sample itse
 the confidence is 1 if the label has the largest logit and 0 if not, so the search finds where the decision changes.
 
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like a
-ray, it may leave the valid pixel range. Step sizes are relative to the distance at which, by the gradient, the
-confidence would fall below the level. From several starting points per sample, the search follows the gradient of the
-margin
+ray, it may leave the valid pixel range. Step sizes are relative to the distance at which, according to the gradient,
+the confidence would fall below the level. From several starting points per sample, the search follows the gradient of
+the margin
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
@@ -91,7 +91,7 @@ class Attacked:
     censored : bool array (n,)
         True if no point was found.
     points : float tensor (n, ...)
-        The points, or the sample itself if none was found.
+        The points, or the sample itself if no point was found.
     """
 
     radius: np.ndarray
@@ -185,11 +185,11 @@ def attack(
     effort: Effort,
     others: torch.Tensor | None = None,
 ) -> list[Attacked]:
-    """Attack samples (m, ...) for each goal, with a model in `halobench.probing.run_search.as_function`.
+    """Attack samples (m, ...) for each goal; the model must be in `halobench.probing.run_search.as_function`.
 
     For the first goal, the search starts at the sample, at `others` (m, D), which are samples with other labels, and in
-    random directions. For each later goal, it starts at the sample and at the point that the latest successful search
-    found or, if there is none, at the last of the first goal's starts.
+    random directions. For each later goal, the search starts at the sample and at the point that the latest successful
+    search found or, if no search has succeeded, at the last of the first goal's starts.
     """
     targets = torch.from_numpy(labels).to(samples.device)
     searches = []  # by goal: the offsets found, and the largest distances tried
@@ -262,7 +262,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return offsets at which the level is crossed on the way to each start or, judging by the gradient, would be."""
+    """Return offsets at which the level is crossed on the way to each start, or would be according to the gradient."""
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)
@@ -361,7 +361,7 @@ def attacked(
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> Attacked:
-    """Return the points that `attacked_radius`, which takes the same arguments, finds, and their distances."""
+    """Return the points that `attacked_radius` finds with the same arguments, and their distances."""
     targets, inputs = check_model(model, inputs, labels), inputs.detach()
     check_confidence(level, beta)
     require(isinstance(effort, Effort), "effort", effort, "a halobench.Effort")

@@ -216,8 +216,8 @@ def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:
     """Return the distance (r,), at or beyond the last kink, from which the confidence is always at least the level.
 
-    The distance is found by bisection, up to one at which the other classes are so far behind that even all of them
-    together leave the confidence at the level.
+    The distance is found by bisection, up to a distance at which the other classes are so far behind that even all of
+    them together leave the confidence at the level.
     """
     column, need = classes[:, None], math.log(level) - math.log1p(-level)
     ahead = beta * (tails.offsets.gather(1, column) - tails.offsets)
@@ -239,7 +239,7 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 
 
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether the evaluated confidences tend to 1, and the distance from which they all reach the level."""
+    """Return whether the evaluated confidences tend to 1, and the distance from which on they all reach the level."""
     assert tails.read is not None
     column = classes[:, None, None].expand(-1, len(DISTANCES), 1)
     confidences = torch.softmax(beta * tails.read, dim=2).gather(2, column)[:, :, 0]

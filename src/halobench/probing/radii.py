@@ -29,7 +29,7 @@ def quantities(spec: ProbeSpec, calibrators: Iterable[str]) -> list[tuple[str, s
 def find_radii(
     walk: RayWalk, spec: ProbeSpec, distances: np.ndarray, readings: Readings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the radius of each quantity on each ray: bracket the point where it first ends on the grid, then bisect.
+    """Find the radius of each quantity on each ray: bracket where the quantity first ends on the grid, then bisect.
 
     The `readings` (m, R, S) were taken at a grid of `distances` (m, S). Returns radii (m, Q, R), in the order of
     `quantities`, and whether they are censored. A quantity with a censored radius doesn't end on the grid, and the
@@ -54,8 +54,8 @@ class Bracket:
 
     If a value falls below the level and recovers between two neighbouring grid distances, the fall goes unnoticed, so
     the grid (m, S) determines which end counts as first. The value compared with `level` is the confidence of the
-    calibrator `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which it is below the
-    level.
+    calibrator `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which this value is
+    below the level.
     """
 
     def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):

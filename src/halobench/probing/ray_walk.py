@@ -74,7 +74,7 @@ def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None
 
 
 def chunk_samples(spec: ProbeSpec, size: int, calibrators: int) -> int:
-    """Return how many samples fit into a chunk, by the limits on forward passes and directions of `size` numbers."""
+    """Return how many samples fit into a chunk, given limits on forward passes and on directions of `size` numbers."""
     quantities = 2 * calibrators + 1
     forwards = 1 + len(spec.radii) + len(spec.relative_radii) + quantities * spec.bisections
     return max(1, min(DIRECTIONS // (spec.directions * size), FORWARDS // (spec.directions * forwards)))

@@ -61,7 +61,7 @@ class TrainingPoints:
     Raises
     ------
     SpecError
-        If the inputs are neither.
+        If `inputs` is neither a tensor nor a `Batches`.
     """
 
     def __init__(self, inputs: torch.Tensor | Batches, labels: np.ndarray | torch.Tensor):

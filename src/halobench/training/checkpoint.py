@@ -34,7 +34,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Signals:
-    """Records SIGTERM, SIGUSR1, SIGURG and SIGINT while active instead of exiting; ``received`` is the first, or None.
+    """While active, records SIGTERM, SIGUSR1, SIGURG and SIGINT instead of exiting; ``received`` is the first, or None.
 
     Batch systems send these signals ahead of a time limit or a preemption, and again soon after. By default, SIGURG is
     ignored by other processes that receive it, such as a job's Snakemake, so profiles/slurm requests it. Signals are
@@ -66,7 +66,7 @@ class Checkpoint:
     The `key` contains everything that the stage's results depend on (spec, seed, code version, checksums of its
     inputs), as plain data; a file written under a different key is not used. `here` describes this process's machine
     and versions (`halobench.storage.provenance.here`). `made_on` lists the distinct descriptions of all processes that
-    contributed, with this one's last, since resuming gives the same bytes only on the same machine.
+    contributed, with this process's last, since resuming gives the same bytes only on the same machine.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ def fingerprint(value: Any, depth: int = 8) -> str:
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
     """Return copies of a model's parameters and buffers and of an optimiser's state, by name, in host memory.
 
-    A nearly full GPU has no room for a second copy.
+    The copies are in host memory because a nearly full GPU has no room for them.
     """
     tensors = {f"model.{name}": tensor for name, tensor in _named(model).items()}
     for number, (_, state) in enumerate(_states(optimizer)):

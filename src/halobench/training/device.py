@@ -58,7 +58,7 @@ def why_no_cuda() -> str:
 
 
 def set_kernels(spec: TrainSpec) -> None:
-    """Set the number of CPU threads, and choose fast or deterministic kernels; torch only warns if it has none."""
+    """Set the number of CPU threads and the kind of kernels; torch only warns if a deterministic kernel is missing."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(spec.threads)
     # Like torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler (2 s per job).
@@ -107,7 +107,7 @@ def name_out_of_memory(key: str, value: int, advice: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def name_device_errors() -> Iterator[None]:
-    """Turn a job's other errors of memory, and those of CUDA itself, into a RefusedError that says what to do."""
+    """Turn any other out-of-memory error, and any CUDA error, into a RefusedError that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -132,7 +132,7 @@ def _is_full_gpu(error: Exception) -> bool:
 
 
 def _others(error: Exception) -> str:
-    """Return what else to do about a GPU that is full, which other jobs may share."""
+    """Return further advice about a GPU that is full, since other jobs may be using it; "" for other errors."""
     return "; if other jobs use this GPU, lower slots_per_gpu" if _is_full_gpu(error) else ""
 
 

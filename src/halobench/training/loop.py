@@ -81,7 +81,7 @@ def fit(
 
 
 def _learn(model: nn.Module) -> None:
-    """Set a model to training mode, except for parts without a weight to train, whose batch statistics stay."""
+    """Set a model to training mode, except for parts without a weight to train, whose batch statistics don't change."""
     model.train()
     for module in model.modules():
         weights = list(module.parameters())

@@ -133,7 +133,7 @@ def predict(
 ) -> np.ndarray:
     """Return eval-mode logits of labels, float32 (n, classes), for normalised inputs (n, C, H, W).
 
-    `loss` says what the model's outputs are about (see `Loss.label_logits`), and `tick` is called per batch.
+    `loss` converts the model's outputs to logits of labels (see `Loss.label_logits`); `tick` is called per batch.
     """
     model.eval()
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""Fit ``netcal/NAME``, where NAME is a class in netcal's modules scaling or binning (licence: Apache-2.0)."""
+"""Fit ``netcal/NAME``, where NAME is a class in netcal's ``scaling`` or ``binning`` module (licence: Apache-2.0)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REFITTED = True
 def fit(
     name: str, probabilities: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Fit the class `name` and return its map of probabilities (n, k)."""
+    """Fit the class `name`; return a function that maps probabilities (n, k) to calibrated ones."""
     from netcal import binning, scaling
 
     build = getattr(scaling, name, None) or getattr(binning, name)

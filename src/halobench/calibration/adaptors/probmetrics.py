@@ -18,7 +18,7 @@ REFITTED = True
 def fit(
     name: str, probabilities: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Fit the class `name` and return its map of probabilities (n, k)."""
+    """Fit the class `name`; return a function that maps probabilities (n, k) to calibrated ones."""
     from probmetrics import calibrators
 
     def value_of(option: Any) -> Any:

@@ -10,17 +10,18 @@ Each calibrator's file defines ``fit(logits, labels)``; a ``module:object`` has 
 validation logits, float64 (n, k), and labels (n,) in [0, k). `fit` returns either a function that maps logits (m, k) to
 calibrated ones (-inf for a probability of 0), whose softmax is then scored, or a
 `halobench.calibration.calibrator.Calibrator`, which can also state why the fit failed. The same data must produce the
-same bytes, so draw random numbers only from a generator with a fixed seed. A calibrator of the package starts
-from the beta of TS (`temperature.search.finite_beta`), has a penalty towards it, so that the fit is finite
-on separable data, and returns `halobench.calibration.calibrator.scored`, as `confusion_mix` does.
+same bytes, so draw random numbers only from a generator with a fixed seed. A calibrator of the package starts from the
+beta of TS (`temperature.search.finite_beta`), has a penalty that pulls the fit towards TS, so that it is finite on
+separable data, and returns the result of `halobench.calibration.calibrator.scored`, as `confusion_mix` does.
 
 The map is a data class of numbers and arrays, with the decorator ``halobench.calibration.saved.savable(NAME)``, where
-NAME is the file's name, so that fits can be saved as these numbers. A map that can't be one, such as one of trees, is
-any function, and the file has the constant ``REFITTED = True``: saved are then all samples that it is fitted to.
+NAME is the file's name, so that fits can be saved as these numbers. A map that can't be such a data class, e.g. because
+it is made of trees, may be any function if the file sets ``REFITTED = True``; a saved fit then contains all samples
+that the map was fitted to.
 
-More optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
+Other optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
 ``LIBRARIES`` lists the distributions whose versions are recorded with a result, and ``VOTES = True`` says that `fit`
-takes shares of votes (n, k), float64, in place of labels, too.
+also takes shares of votes, float64 (n, k), in place of labels.
 """
 
 from pathlib import Path

@@ -1,24 +1,24 @@
-"""Choose a calibrator by cross-fitting: the best candidate or, if none gains clearly, a temperature, or none at all.
+"""Choose a calibrator by cross-fitting: the best candidate if it clearly gains, else a temperature or no calibration.
 
-What is used unless a candidate clearly gains is a temperature that is shrunk towards 1, as far as the samples leave it
-open whether 1 is right (`halobench.calibration.calibrators.shrunk`). It is called ``none`` if it is 1, so that logits
-are left as they are, ``exact`` if it is that of temperature scaling (TS), and ``shrunk`` otherwise.
+Unless a candidate clearly gains, the choice is a temperature that is shrunk towards 1 to the extent that the samples
+leave open whether 1 is right (`halobench.calibration.calibrators.shrunk`). The choice is called ``none`` if this
+temperature is 1, ``exact`` if it is that of temperature scaling (TS), and ``shrunk`` otherwise.
 
 The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
-On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample has
-an NLL under maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain
-over the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Of
-candidates that differ by less than .005 nats, it is the one named first.
+On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample is
+scored by maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain over
+the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Among
+candidates whose gains differ by less than .005 nats, the one named first is chosen.
 
-No candidate is chosen if every prediction is right; if a class has no label although TS expects so many that this can't
-be chance, since other maps could rule that class out; or if samples seem to depend on each other although no groups
-were passed (`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other
+No candidate is chosen if every prediction is right; if a class has no labels although TS expects too many for that to
+be chance, since other maps could rule the class out; or if samples seem to depend on each other although no groups were
+passed (`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other
 classes than their names say (`halobench.calibration.repair.columns`), the logits are left as they are.
 
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
-is therefore reduced by the non-negative garrote: from g to g - c^2 / g if candidates are chosen from c on. The reported
-gain is thus 0 at c, and hardly reduced far above it. The gain is for samples like the validation samples; a shift of
-the distribution isn't detected. `studies/harm` compares reported and true gains.
+is therefore reduced by the non-negative garrote: from g to g - c^2 / g, where c is the least gain at which a candidate
+is chosen. The reported gain is thus 0 at g = c, and hardly reduced if g is far above c. The gain is for samples like
+the validation samples; a shift of the distribution isn't detected. `studies/harm` compares reported and true gains.
 
 References
 ----------
@@ -113,19 +113,19 @@ class AutoFit(Savable):
         that is 1, shrunk towards 1, or TS's.
     gain : Gain
         The gain of the chosen candidate over the temperature on samples like the validation samples, reduced to correct
-        for the choice; 0 if none is chosen.
+        for the choice; 0 if no candidate is chosen.
     temperature : ShrunkFit
         The temperature, fitted to all samples.
     temperature_gain : Gain
-        Its gain over leaving the logits as they are, on samples that it wasn't fitted to; NaN if there are too few.
+        The temperature's gain over T = 1 on samples that it wasn't fitted to; NaN if there are too few samples.
     candidates : tuple of Gain
         The out-of-fold gain of each candidate over the temperature, before the reduction for the choice.
     over_none : tuple of Gain
-        The out-of-fold gain of each candidate over uncalibrated logits, in the same order.
+        The out-of-fold gain of each candidate over uncalibrated logits, in the order of `candidates`.
     nll : float
         NLL of the uncalibrated logits on the samples on which candidates were compared.
     reason : str
-        Why no candidate is chosen; "" if one is.
+        Why no candidate is chosen; "" if a candidate is chosen.
     confidence : dict of str to Confidence
         Confidence and accuracy of the temperature (``base``) and of the chosen candidate, out of fold; empty if no
         candidate is chosen.
@@ -208,8 +208,8 @@ def fit_auto(
     labels : (n,) integers or str
         In [0, k), or names of classes, as in `halobench.diagnose`.
     votes : (n, k) array, optional
-        In place of labels: how many of a sample's labels, such as those of several annotators, are each class. Each
-        sample counts once, whatever its number of votes, which are assumed to be independent draws for each sample.
+        In place of labels: how many labels of each class a sample has, for example from several annotators. Each sample
+        counts once, whatever its number of votes; its votes are assumed to be independent draws.
     names : list or array of str, optional
         Names of the classes, in the order of the columns.
     groups : (n,) numbers or names, optional
@@ -219,8 +219,8 @@ def fit_auto(
         Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
         installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
     sample_weight : (n,) array, optional
-        At least 0, and not all 0, such as ratios of densities if other inputs are to be calibrated. NLLs, gains and
-        their errors are then those of the weighted mean. Candidates that only take labels are left out.
+        At least 0, and not all 0: for example, ratios of densities, to calibrate for another distribution of inputs.
+        NLLs, gains and their errors are then those of the weighted mean. Candidates that only take labels are left out.
     seed : int
         Determines the folds.
 
@@ -282,7 +282,7 @@ def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) 
 
 
 def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of candidates; raise SpecError unless all exist, are installed and differ."""
+    """Return the names of candidates; raise SpecError unless all exist, are installed and differ from one another."""
     names = (candidates,) if isinstance(candidates, str) else tuple(candidates)
     for name in names:
         plugins.check_known("calibrators", "candidates", name, ())
@@ -312,8 +312,8 @@ def fit_auto_checked(
 ) -> AutoFit:
     """Choose and fit a calibrator as `fit_auto` does; float64 logits and targets must already have been checked.
 
-    Targets are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. By default,
-    groups are what `grouped` notices, and the names of the `classes` are their numbers.
+    Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` (n,) counts the
+    votes. By default, groups are what `grouped` returns, and `classes` are named by their numbers.
     """
     groups = grouped(logits, targets, None) if groups is None else groups
     k = logits.shape[1]
@@ -353,7 +353,7 @@ def fit_auto_checked(
 def _obstacle(
     logits: np.ndarray, targets: np.ndarray, names: Sequence[str], groups: Groups, classes: Sequence[str] | None
 ) -> str:
-    """Say why no candidate is tried; "" if they are."""
+    """Say why no candidate is tried; return "" if candidates are tried."""
     if not names:
         return "no candidate was given"
     if groups.kind in DEPENDENT:
@@ -372,7 +372,7 @@ def _obstacle(
 
 
 def effective(weights: np.ndarray) -> float:
-    """Return how many samples of equal weight have the same error of a mean as weighted ones (L. Kish, 1965)."""
+    """Return the number of equally weighted samples whose mean has the weighted mean's error (L. Kish, 1965)."""
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
@@ -381,7 +381,7 @@ def _untried(names: Sequence[str], reason: str) -> tuple[Gain, ...]:
 
 
 def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
-    """Return the samples on which candidates are compared: all or, of very many logits, whole groups at random."""
+    """Return the samples on which to compare candidates: all or, if there are very many logits, random whole groups."""
     n, k = logits.shape
     if n * k <= LARGEST:
         return np.arange(n)
@@ -390,7 +390,7 @@ def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
 
 
 def missing_classes(logits: np.ndarray, targets: np.ndarray) -> list[int]:
-    """Return the classes without a label of which TS expects too many for that to be chance."""
+    """Return the classes that have no labels although TS expects too many for that to be chance."""
     absent = mass_of(targets, logits.shape[1]).sum(axis=0) == 0
     if not absent.any():
         return []
@@ -399,7 +399,7 @@ def missing_classes(logits: np.ndarray, targets: np.ndarray) -> list[int]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Name at most three classes; "" if there are none."""
+    """Name the classes or, if there are more than three, count them; return "" if there are none."""
     if len(names) > 3:
         return f"{len(names)} of the classes"
     return " ".join(["class" if len(names) == 1 else "the classes", " and ".join(names)]) if names else ""
@@ -425,7 +425,7 @@ def _unfitted(
     groups: Groups,
     mismatch: tuple[Mismatch, ...],
 ) -> AutoFit:
-    """Return no calibration as the choice, since columns seem to be in another order than the labels."""
+    """Return the choice of no calibration, since the columns seem to be in another order than the labels."""
     reason = "the columns seem to be in another order than the labels"
     return _kept(logits, targets, ShrunkFit(1.0, 1.0, 0.0), groups, _untried(names, reason), reason, mismatch=mismatch)
 
@@ -438,7 +438,7 @@ def kept(
     groups: Groups,
     votes: np.ndarray | None = None,
 ) -> AutoFit:
-    """Return a temperature as the choice, for `reason`; logits may be -inf."""
+    """Return the choice of a temperature, with the `reason` for choosing no candidate; logits may be -inf."""
     temperature = fit_shrunk(logits, targets, groups, votes)
     return _kept(logits, targets, temperature, groups, _untried(names, reason), reason)
 
@@ -453,7 +453,7 @@ def _kept(
     trials: Trials | None = None,
     mismatch: tuple[Mismatch, ...] = (),
 ) -> AutoFit:
-    """Return the temperature as the choice, with the results of the trials if there were any."""
+    """Return the choice of the temperature, with the results of the trials if there were any."""
     fitted = _tempering(logits, targets, temperature)
     name = fitted.name
     base, *over_none = (Gain(name),) if trials is None else trials.over_none()

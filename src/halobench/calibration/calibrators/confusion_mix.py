@@ -5,8 +5,8 @@ With a as the predicted class, the map is
     P(j) = (1 - w) softmax(z / T)_j + w C_aj,    C_aj = (N_aj + r / k) / (N_a + r)
 
 N_aj counts validation samples with prediction a and label j, N_a is their sum over j, and r is the size of a uniform
-prior, in samples. T, w and r minimise the leave-one-out NLL, in which each sample is left out of its own counts. The
-two parts of the mixture are fitted together, because T can be lower if the confusions cover the errors.
+prior, in samples. T, w and r minimise the leave-one-out NLL: the counts used for a sample don't include the sample
+itself. The two parts of the mixture are fitted together, because T can be lower if the confusions cover the errors.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit T, w and r together; the fit is finite even on separable data, since w is at least 1 / (n + 1).
 
     The reported gradient is the violation of the Karush-Kuhn-Tucker conditions in w and log T. The NLL isn't convex in
-    T, so the best value of a grid is refined.
+    T, so the best value on a grid is refined.
     """
     n, k = logits.shape
     top = logits.argmax(axis=1)
@@ -110,7 +110,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 def _likelihood(logits: np.ndarray, labels: np.ndarray, log_beta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the label's probability at an inverse temperature and its derivative by log beta, (n,) each."""
+    """Return the labels' probabilities at an inverse temperature beta, and their derivatives in log beta, (n,) each."""
     values = np.empty((2, len(labels)))
     for rows in blocks(*logits.shape):
         scaled = rescale(logits[rows], math.exp(log_beta))

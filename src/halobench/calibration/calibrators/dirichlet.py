@@ -1,11 +1,11 @@
-"""Fit Dirichlet calibration with off-diagonal and intercept regularisation (ODIR), both chosen by cross-validation.
+"""Fit Dirichlet calibration with off-diagonal and intercept regularisation (ODIR), tuned by cross-validation.
 
 The map is softmax(W x + b), where x is the log of the model's own probabilities, so shifting a row of logits changes
-nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty; the pair of strengths has the
-lowest 4-fold cross-validated NLL. Two details differ from the authors' method. The authors leave the diagonal of W
-free, whereas this fit has a slight ridge towards TS, which makes the optimum finite and unique on any data. The ridge
-also draws the intercepts at the mean of x to 0, not those at x = 0, which depend so strongly on W that the search would
-be four times slower.
+nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty; the pair of strengths is the one
+with the lowest 4-fold cross-validated NLL. Two details differ from the authors' method. The authors leave the diagonal
+of W free, whereas this fit has a slight ridge towards TS, which makes the optimum finite and unique on any data. This
+fit's ridge also draws the intercepts at the mean of x to 0, rather than the intercepts at x = 0; the latter depend so
+strongly on W that the search would be four times slower.
 
 References
 ----------
@@ -46,7 +46,7 @@ ROUGH = 5e-4  # the largest gradient at which a search on the folds ends
 @savable("dirichlet")
 @dataclass(frozen=True, eq=False)
 class Dirichlet:
-    """The map: beta z, plus `weights` (k + 1, k) of the log-probabilities / `unit` - `centre`, and of 1."""
+    """The map: beta z + [x, 1] @ `weights` (k + 1, k), where x is the log-probabilities / `unit` - `centre`."""
 
     weights: np.ndarray
     beta: float
@@ -67,7 +67,7 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
 def _path(
     logits: np.ndarray, targets: np.ndarray, strengths: Sequence[tuple[float, float]], tolerance: float
 ) -> list[tuple[Map, float]]:
-    """Return the map for each pair of strengths and the largest entry of its objective's gradient."""
+    """Return, for each pair of strengths, the map and the largest entry of its objective's gradient."""
     beta = finite_beta(logits, targets)
     unit = max(1.0, spread(logits))  # at least 1, because nearly equal logits have log-probabilities near -log k
     x = _log_probabilities(logits, unit)

@@ -1,7 +1,7 @@
-"""Temperature scaling (TS) at its optimum, which is proved by the sign of the NLL's slope on both sides.
+"""Fit temperature scaling (TS) to its optimum, which is proved by the signs of the NLL's slope on both sides.
 
-`halobench.calibration.temperature.search` finds it. For comparison, `halobench.calibration.calibrators.paper` is the
-paper's fit.
+`halobench.calibration.temperature.search` finds the optimum. For comparison, `halobench.calibration.calibrators.paper`
+is the fit of the paper's code.
 
 References
 ----------
@@ -52,14 +52,15 @@ class TemperatureFit(Savable):
     nll : float
         Mean NLL at beta, in nats (its limit if beta is inf).
     gradient : float
-        d NLL / d beta at beta; for the exact fit, by a Taylor series about the last point evaluated, close to beta.
+        d NLL / d beta at beta; for the exact fit, computed by a Taylor series about the last point evaluated, which is
+        close to beta.
     converged : bool
         For `fit_temperature`, True if the gradient changes sign within beta (1 +- 1e-7), as proved by bounds on the
         curvature or by the gradient at both ends, or if beta = 0 is the constrained optimum. For `fit_paper`, True if
         abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
     separable : bool
-        True if no target has mass below its row's largest logit (and some logit is below it), so that no finite beta is
-        optimal.
+        True if all mass of each target is on its row's largest logits (and some logits are smaller), so that no finite
+        beta is optimal.
     """
 
     T: float
@@ -84,8 +85,8 @@ class TemperatureFit(Savable):
 class Tempering:
     """The map that divides logits by a temperature, 1 / `beta`.
 
-    If the paper's fit ends at a negative T, its users would still divide by it. The map therefore does so too, with the
-    ranking of the classes reversed.
+    If the paper's fit ends at a negative T, users of the paper's code would still divide logits by T. The map therefore
+    also divides by a negative T, which reverses the ranking of the classes.
     """
 
     beta: float
@@ -124,7 +125,7 @@ def fit_temperature(
     targets : (n,) integers or (n, k) array
         Labels in [0, k), or one row of probabilities per sample; the objective is then the expected NLL under them.
     votes : (n, k) array, optional
-        In place of targets: how many of a sample's labels, such as those of several annotators, are each class. The
+        In place of targets: how many labels of each class a sample has, for example from several annotators. The
         objective is then the mean, over samples, of the mean NLL of a sample's labels.
     sample_weight : (n,) array, optional
         At least 0, and not all 0. The objective is then the weighted mean over samples.
@@ -194,7 +195,7 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
 def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
     """Scale logits to inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
-    If beta = 0, or if it leaves a range below `FLAT` in every row, all rows are scaled to that range instead.
+    If beta = 0, or if every row's range would be below `FLAT`, all rows are scaled to a range of `FLAT` instead.
     Confidences are then 1/k, and logits that rounding would tie stay distinct. The errors raised are those of `scale`.
 
     Examples

@@ -1,4 +1,4 @@
-"""Predict a sample from validation samples with similar logits: nearest neighbours and trees, mixed with smooth maps.
+"""Predict labels from validation samples with similar logits: nearest neighbours and trees, mixed with smooth maps.
 
 If the logits identify the region that a sample comes from, as an attention model's logits do, the labels of validation
 samples with similar logits are more informative than the top class and the gap, which are all that partner scaling

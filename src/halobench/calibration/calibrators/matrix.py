@@ -1,9 +1,9 @@
 """Fit matrix scaling with a ridge, to show the best that an affine map of the logits can do.
 
 The map adds V x + b to the logits of TS, where x is the logits scaled to unit spread. V and b have a ridge penalty,
-whose strength has the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix scaling)
-derives the strength from the numbers of samples and classes instead. In `dirichlet`, the ridges on the diagonal and on
-b are weaker than on other entries, which is worse with few samples.
+whose strength is the one with the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix
+scaling) derives the strength from the numbers of samples and classes instead. In `dirichlet`, the ridges on the
+diagonal and on b are weaker than on other entries, which is worse with few samples than a single ridge.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VOTES = True
 @savable("matrix")
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """The map: beta z, plus `weights` (k + 1, k) of the centred logits, in units of `unit`, and of 1."""
+    """The map: beta z + [x, 1] @ `weights` (k + 1, k), where x is the centred logits / `unit`."""
 
     weights: np.ndarray
     beta: float
@@ -60,7 +60,7 @@ def fit(
 def _path(
     logits: np.ndarray, targets: np.ndarray, strengths: Sequence[float], tolerance: float
 ) -> list[tuple[Map, float]]:
-    """Return the map for each strength and the largest entry of its objective's gradient."""
+    """Return, for each strength, the map and the largest entry of its objective's gradient."""
     k, beta, unit = logits.shape[1], finite_beta(logits, targets), spread(logits)
     ridges = [np.full((k + 1, k), strength) for strength in strengths]
     fits = weights_along(rescale(logits, beta), _features(logits, unit), targets, ridges, tolerance)

@@ -3,8 +3,8 @@
 The map is P(j) = sum over c of softmax(z / T)_c Q_cj, where each row of Q sums to 1. The label is thus treated as a
 noisy version of a class c that the model predicts. Noise layers are usually trained with the network, whereas this
 calibrator fits T and Q to validation samples by expectation maximisation. Row c of Q has a Dirichlet prior worth s
-samples of class c and `SPREAD` samples spread over all classes; s has the lowest 4-fold cross-validated NLL. As s
-grows, the map approaches TS.
+samples of class c and `SPREAD` samples spread over all classes; s is the value with the lowest 4-fold cross-validated
+NLL. As s grows, the map approaches TS.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 def _path(
     logits: np.ndarray, labels: np.ndarray, strengths: Sequence[float], tolerance: float
 ) -> list[tuple[Map, float]]:
-    """Return the map for each strength and the largest entry of its objective's gradient."""
+    """Return, for each strength, the map and the largest entry of its objective's gradient."""
     k, unit = logits.shape[1], spread(logits)
     z = rescale(logits, 1 / unit)
     beta = centre = finite_beta(z, labels) or FLATTEST

@@ -1,4 +1,4 @@
-"""Temperature scaling (TS) as the paper's released code fits it, which may stop short of the optimum."""
+"""Fit temperature scaling (TS) as the paper's released code does, which may stop short of the optimum."""
 
 from __future__ import annotations
 

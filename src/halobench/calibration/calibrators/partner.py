@@ -16,20 +16,20 @@ TS.
 The likelihood has two factors, one for each formula. The negative log of each factor is convex in its parameters, and a
 ridge towards TS makes the optimum finite and unique on any data, even separable data. The map is fitted in four steps:
 
-1. beta is TS's or, on separable data, the best for labels smoothed by 1 / (n + 1).
+1. beta is TS's inverse temperature or, on separable data, the best one for labels smoothed by 1 / (n + 1).
 2. w minimises the summed NLL of the wrongly predicted samples under P(j | not a), plus RIDGE / 2 times the sum of
    (unit (w - TS's w))^2. The unit of w0 is beta times the logits' root mean square distance from the top one; the unit
-   of w1 and w2 is COUNTS_UNIT. Each sample is left out of its own counts.
-3. Step 2 is repeated for each r in PRIORS, with R symmetric or not. The pair with the lowest value of this penalised
-   leave-one-out objective is kept. No held-out data are used.
+   of w1 and w2 is COUNTS_UNIT. The counts used for a sample don't include the sample itself.
+3. Step 2 is repeated for each r in PRIORS, with and without symmetry of R. The combination with the lowest value of
+   this penalised leave-one-out objective is kept. No held-out data are used.
 4. v and c minimise the NLL of whether the top class is right, with the same ridge. The unit of each entry of v is the
    root mean square of its feature; the ridge on c has a strength of CLASS_RIDGE. For the feature m, a sample's counts
-   come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds in turn.
+   come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds cyclically.
 
 The gradient provably bounds how far each part is from its optimum (`halobench.calibration.repair.newton`). The
-minimised NLL, in which samples are left out of their own counts, is therefore at most that of TS if TS has an optimum.
-On other samples, the NLL may exceed that of TS: by a few hundredths of a nat if there are few errors. If there are a
-great many samples, r and the symmetry are chosen on a subset.
+minimised leave-one-out NLL is therefore at most that of TS if TS has an optimum. On other samples, the NLL may exceed
+that of TS: by a few hundredths of a nat if there are few errors. If there are a great many samples, r and the symmetry
+are chosen on a subset.
 
 References
 ----------
@@ -108,7 +108,7 @@ class PartnerFit(Savable):
     beta, mean_gap : float
         TS's inverse temperature (for labels smoothed by 1 / (n + 1) if TS has no optimum), and the mean gap in logits.
     nll : float
-        Mean NLL in nats on the samples used for fitting, each left out of its own counts.
+        Mean leave-one-out NLL in nats on the samples used for fitting.
     gradient : float
         The larger of the norms of the two gradients of the mean objective.
     excess : float
@@ -140,7 +140,7 @@ class PartnerFit(Savable):
         return fit_partner(logits, labels)
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """Return the same as `log_probabilities`."""
+        """Map checked logits (n, k) to calibrated logits, i.e. to their `log_probabilities`."""
         return self.log_probabilities(logits)
 
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -238,7 +238,7 @@ def fit_checked(logits: np.ndarray, targets: np.ndarray) -> PartnerFit:
 
 
 class _Part(NamedTuple):
-    """A block of rows: u (rows, k), each row's predicted class and gap, and its number within the block."""
+    """A block of rows: u (rows, k), each row's predicted class and gap, and the row's number within the block."""
 
     u: np.ndarray
     top: np.ndarray
@@ -305,7 +305,7 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
 def _fit_which(
     fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, units: np.ndarray
 ) -> tuple[PartnerFit, Optimum]:
-    """Return the fit with the prior and symmetry that best predict wrong samples, and the best w for them."""
+    """Return the fit with the prior and symmetry that best predict the labels of wrong predictions, and its best w."""
     stride = max(1, logits.size // SEARCHED)
     some = {"logits": logits[::stride], "targets": targets[::stride]}
     chosen, best = fit, Optimum(fit.which, math.inf, 0.0, 0.0)
@@ -323,10 +323,9 @@ def _fit_which(
 def _which_nll(
     weights: np.ndarray, fit: PartnerFit, logits: np.ndarray, targets: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the NLL of the labels of samples whose top class is wrong, each sample being left out of its own counts.
+    """Return the leave-one-out NLL of the labels of samples whose top class is wrong.
 
-    Of votes, only those for other classes than the top one count. The NLL is a sum, returned with its gradient and
-    Hessian in w.
+    Only votes for classes other than the top one count. The NLL is a sum, returned with its gradient and Hessian in w.
     """
     counts = fit.log_counts(fit.confusions)
     nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
@@ -363,7 +362,7 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, top:
     """Return the features (n, 4) of samples, each computed from the counts of the other folds only.
 
     Leaving out only the sample itself would reveal whether it is a confusion, since the counts would then be smaller by
-    one. Within each predicted class, samples are assigned to the folds in turn, in their original order.
+    one. Within each predicted class, samples are assigned to the folds cyclically, in their original order.
     """
     order = np.argsort(top, kind="stable")
     place = np.arange(len(top))
@@ -386,7 +385,7 @@ def _whether_nll(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the NLL of whether the top class is right, given the features (n, 4) of its log-odds.
 
-    `right` (n,) is how much of a sample's weight `of` (n,), which is usually 1, belongs to the top class.
+    `right` (n,) is the part of each sample's weight `of` (n,), usually 1, that belongs to the top class.
 
     The NLL is a sum, returned with its gradient and Hessian in v and c, (4 + k,).
     """

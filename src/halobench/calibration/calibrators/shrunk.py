@@ -1,18 +1,18 @@
-"""Fit a temperature that is shrunk towards 1 as far as the samples leave it open whether 1 is right.
+"""Fit a temperature that is shrunk towards 1 to the extent that the samples leave open whether 1 is right.
 
 The temperature with the lowest NLL (`exact`) fits noise, too: on 20 to 50 samples, or if only a few predictions are
-wrong, dividing by it is often worse than leaving the logits as they are. The evidence against T = 1 is
-the score at T = 1, the sum over samples of E[z] - z_label (the expectation is under the model's own probabilities),
-divided by its standard error: z. The standard error is the observed one or, if that is larger, the one expected if
-labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1, so it changes
+wrong, dividing by it is often worse than leaving the logits as they are. The evidence against T = 1, called z, is the
+score at T = 1 divided by its standard error. The score is the sum over samples of the expected logit under the model's
+own probabilities minus the label's logit. The standard error is the larger of the observed one and the one expected if
+labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1, which changes
 nothing; m errors give at most the square root of m.
 
-T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). The weight w is
-1 up to z = `CLEAR_SCORE`, where T = 1, and falls to 0 at z = `FULL_SCORE`, from where T is the best temperature (firm
-shrinkage). With 0 < w <= 1, the best T exists and is finite on any data, even separable data.
+T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). Up to z =
+`CLEAR_SCORE`, the weight w is 1, so T = 1; from there, w falls to 0 at z = `FULL_SCORE`, beyond which T is the best
+temperature (firm shrinkage). With 0 < w <= 1, the best T exists and is finite on any data, even separable data.
 
-If T should be below 1, a single label that wasn't drawn yet may cost much, since it may have a very low logit, as from
-a forest. Labels are then smoothed by 1 / (n + 1), both for z and for T.
+If the samples favour a T below 1, a single further label may cost much, since its logit may be very low, e.g. if the
+model is a forest. Labels are then smoothed by 1 / (n + 1), both for z and for T.
 
 References
 ----------
@@ -61,7 +61,7 @@ class ShrunkFit:
     beta : float
         The inverse temperature, finite and at least 0.
     weight : float
-        w, the weight of the model's own probabilities, in [0, 1]; with 1, T is 1, and with 0, the best temperature.
+        w, the weight of the model's own probabilities, in [0, 1]. T is 1 if w = 1, and the best temperature if w = 0.
     z : float
         The evidence against T = 1 in standard errors; negative if logits are too small.
     """
@@ -76,7 +76,7 @@ class ShrunkFit:
         return 1 / self.beta if self.beta else math.inf
 
     def refit(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return the beta of a temperature that is shrunk by the same weight, for other samples."""
+        """Return the beta of a temperature that is fitted to other samples and shrunk by the same weight."""
         return fit_mixed(logits, targets, self.weight, self.z < 0)
 
 
@@ -91,8 +91,8 @@ def fit_shrunk(
 ) -> ShrunkFit:
     """Fit the temperature to arrays that have already been checked; logits may be -inf.
 
-    `targets` are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. `groups` say
-    which samples depend on each other.
+    `targets` are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` (n,) counts the
+    votes. `groups` say which samples depend on each other.
     """
     groups = Groups.single(len(logits)) if groups is None else groups
     z = evidence(logits, targets, groups, np.ones(len(logits)) if votes is None else votes)
@@ -105,7 +105,7 @@ def fit_shrunk(
 def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: bool) -> float:
     """Return the best beta for targets mixed with the model's own probabilities, which have a `weight` in [0, 1].
 
-    Targets are first `smoothed` by 1 / (n + 1) or, if that is False, used as they are unless no beta is finite.
+    Targets are first smoothed by 1 / (n + 1) if `smoothed` is true, or if no finite beta would otherwise be optimal.
     """
     if weight == 1:
         return 1.0
@@ -121,7 +121,7 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: 
 
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
-    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is as good."""
+    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is equally good."""
     scores, smoothed, variances = np.empty((3, len(logits)))
     weights, smoothing = weights_of(targets), 1 / (len(logits) + 1)
     for rows in blocks(*logits.shape):

@@ -4,9 +4,9 @@ With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, a
 
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
-TS is the case v = w = 1, c = 0. Top-versus-rest scaling treats all classes alike, so it finds a class's partners only
-if the logits show them, and gains nothing on one-hot logits. Top-versus-rest scaling is partner scaling without counts
-of confused classes, so any gain is due to the logits alone.
+TS is the case v = w = 1, c = 0. Top-versus-rest scaling treats all classes alike, so it finds which classes are
+confused only if the logits show them, and gains nothing on one-hot logits. Top-versus-rest scaling is partner scaling
+without counts of confused classes, so any gain is due to the logits alone.
 
 References
 ----------
@@ -71,7 +71,7 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     share = weights[wrong] - right[wrong]  # what other classes than the top one have of votes
 
     def moments(w: float) -> np.ndarray:
-        """Return the log-sum-exp, mean and variance of u at w, and the label's u, of each wrong prediction, (4, n)."""
+        """Return the log-sum-exp, mean and variance of u at w, and the label's u, for each wrong prediction, (4, n)."""
         values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):
             some = _parts(logits[wrong[rows]], beta)[0]

@@ -1,1 +1,1 @@
-"""Diagnoses of logits from elsewhere: reading them, the questions, and the answers in words."""
+"""Diagnose logits from elsewhere: read them, answer questions about them, and put the answers into words."""

@@ -5,8 +5,8 @@ combines the exact temperature (`halobench.calibration.calibrators.exact`), the 
 cross-fitting (`halobench.calibration.calibrators.auto`), the repair ladder (`halobench.calibration.ladder`), the
 confusions that partner scaling uses, and two tests of whether test logits look like validation logits.
 
-Maps with a weight for each pair of classes would take minutes with many classes. Among the candidates, they are skipped
-as in `halobench.fit_auto`; in the ladder, if the number of samples times classes^2 exceeds
+Maps with a weight for each pair of classes would take minutes with many classes. Among the candidates, such maps are
+skipped as in `halobench.fit_auto`; in the ladder, they are skipped if the number of samples times classes^2 exceeds
 `halobench.calibration.diagnosis.parts.WORK`. The results name what was skipped.
 
 References
@@ -86,12 +86,11 @@ def diagnose(
         rows or a column of rows. Without `labels`, pass a data frame as described in
         `halobench.calibration.logit_tables`.
     labels : (n,) integers or str
-        In [0, k), or names of classes: those in `names` or, without `names`, all k, in alphabetical order.
+        In [0, k), or names of classes. Without `names`, all k names must occur; classes are then in alphabetical order.
     test_logits, test_labels : arrays, optional
         Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
     votes, test_votes : (n, k) arrays, optional
-        In place of labels: how many of a sample's labels, such as those of several annotators, are each class, as in
-        `fit_auto`.
+        In place of labels: how many labels of each class a sample has, as in `fit_auto`.
     groups : (n,) numbers or names, optional
         Groups of validation samples that belong together, as in `fit_auto`. A data frame has a column named group
         instead.
@@ -101,15 +100,15 @@ def diagnose(
     names : list or array of str, optional
         Names of the classes.
     probabilities : bool
-        True if `logits` and `test_logits` contain probabilities, of which only some may be 0; a single column has that
-        of the second of two classes.
+        True if `logits` and `test_logits` contain probabilities, some of which may be 0. A single column contains the
+        probabilities of the second of two classes.
     floor : float, optional
-        The number in [0, 1) that is added to probabilities if some are 0; by default it is fitted. With 0, classes with
-        a probability of 0 are ruled out.
+        The number in [0, 1) that is added to probabilities if some are 0; by default, the floor is fitted. With a floor
+        of 0, classes with a probability of 0 are ruled out.
     candidates : sequence of str, optional
         As in `fit_auto`.
     calibrator : str, optional
-        The calibrator to fit whatever is recommended: ``none``, or a calibrator's name in configurations.
+        The calibrator to fit in place of the recommended one: ``none``, or a calibrator's name in configurations.
     sample_weight : (n,) array, optional
         Weights of validation samples, as in `fit_auto`. The repair ladder, and the comparison with test samples, are
         then left out. Test samples have no weights.
@@ -165,7 +164,7 @@ def diagnose_file(
 
 
 def _from_frame(frame: Any, others: Mapping[str, Any]) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
-    """Return the samples in a data frame and the names of its classes, after checking that there are no `others`."""
+    """Return the samples in a data frame and the names of its classes, after checking that all `others` are None."""
     refuse(
         not hasattr(frame, "columns"),
         "labels",
@@ -179,7 +178,7 @@ def _from_frame(frame: Any, others: Mapping[str, Any]) -> tuple[Samples, Samples
 
 
 def _from_arrays(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Samples, Samples | None]:
-    """Return the samples in arrays that are named as those of a file, of which the test logits are of this `kind`."""
+    """Return the samples in arrays named as in a file; test samples are read if there is an array ``test_{kind}``."""
     val, test = read_samples(arrays), None
     if f"test_{kind}" in arrays:
         test = read_samples(arrays, "test_", val["logits"].shape[1])
@@ -189,7 +188,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Samples, 
 
 
 def _classes(logits: Any) -> int:
-    """Return the number of classes of logits, of which a single column has that of the second of two classes."""
+    """Return the number of classes of logits: the number of columns, or two if there is a single column."""
     shape = np.shape(as_rows(logits))
     return max(shape[1], 2) if len(shape) == 2 else 2
 
@@ -226,7 +225,7 @@ def _diagnose(
 
 
 def _weighted(samples: Samples, weights: Any) -> Samples:
-    """Return the samples with a weight above 0; ``weighted`` are their targets times their weights, if these differ."""
+    """Return the samples with a weight above 0; their targets times weights are ``weighted``, if weights differ."""
     targets = _targets(samples)
     kept, rows = weighted(targets, weights, samples["logits"].shape[1])
     if weights is None:
@@ -247,14 +246,14 @@ def _has_zeros(samples: Samples) -> bool:
 
 
 def _floored(samples: Samples, floor: Floor) -> Samples:
-    """Return samples with logits of their probabilities with a floor."""
+    """Return samples with the logits of their probabilities plus a floor."""
     rows = samples.get("probabilities")
     logits = floored(softmax(samples["logits"]) if rows is None else rows, floor.value, floor.scale)
     return samples | {"logits": logits}
 
 
 def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
-    """Return a diagnosis whose calibrator adds the floor before it maps."""
+    """Return a diagnosis whose calibrator adds the floor to probabilities before calibrating them."""
     fitted = found.auto.calibrator
     assert fitted.transform is not None
     fitted = dataclasses.replace(fitted, transform=Floored(floor.value, floor.scale, fitted.transform))
@@ -263,9 +262,9 @@ def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
 
 @dataclass(frozen=True, eq=False)
 class _Validation:
-    """Validation samples that have been checked: float64 logits (n, k), targets, and what else is known of them.
+    """Checked validation samples: float64 logits (n, k), targets, and everything else that is known about the samples.
 
-    Targets are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights.
+    Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` (n,) counts votes.
     """
 
     logits: np.ndarray
@@ -377,7 +376,7 @@ def _forced(recommended: AutoFit, name: str, val: _Validation) -> AutoFit:
 
 
 def _ladder(val: _Validation, rows: np.ndarray, chosen: AutoFit, seed: int) -> tuple[RepairLadder | None, str]:
-    """Return the repair ladder of independent rows, or None and the reason why there is none."""
+    """Return the repair ladder of independent rows, or None and the reason why there is no ladder."""
     unequal = "its parts are those of unweighted samples" if val.is_weighted else ""
     if why := chosen.reason if chosen.mismatch else DEPENDENT.get(val.groups.kind, unequal):
         return None, why

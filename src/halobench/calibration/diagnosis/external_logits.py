@@ -5,8 +5,8 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 =============================== ===========================================================================
 ``val_logits``, ``test_logits`` (n, k), finite; or -inf for a class that the model rules out
 ``val_labels``, ``test_labels`` (n,), whole numbers from 0 to k - 1
-``val_votes``, ``test_votes``   (n, k), for `diagnose_file` only, in place of labels: how many of a sample's labels,
-                                such as those of several annotators, are each class
+``val_votes``, ``test_votes``   (n, k), for `diagnose_file` only, in place of labels: how many labels of each
+                                class a sample has, for example from several annotators
 ``val_posterior``,              optional: (n, k), P(label | x) if it is known. Scores are then also expectations
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 ``val_groups``                  optional, for `diagnose_file` only: (n,), numbers or names that are equal for samples
@@ -22,7 +22,7 @@ Temperature scaling can still be fitted as long as no ``val`` label is a class t
 paper's fit is NaN if a class is ruled out, and calibrators other than temperatures reject logits of -inf.
 
 The same arrays may be tensors in a dict that ``torch.save`` has written (.pt), or .npy files in a folder, such as
-logits.npy and labels.npy. A single column of logits or probabilities is that of the second of two classes.
+logits.npy and labels.npy. A single column of logits or probabilities belongs to the second of two classes.
 
 A table (.csv or .parquet) has one row per sample, and columns as described in
 `halobench.calibration.logit_tables`.
@@ -95,8 +95,8 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     Raises
     ------
     SpecError
-        If the file doesn't have the form described, e.g. if it has probabilities in place of logits, or other array
-        names.
+        If the file doesn't have the form described, e.g. if its logits look like probabilities, or if its arrays have
+        other names.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
 
 
 def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
-    """Read a file's validation samples, any test samples, and the names of its classes if it has them.
+    """Read a file's validation samples, any test samples, and any names of classes.
 
     If the file has only one set, all samples are validation samples. The errors raised are those of `read_logits`.
     """
@@ -242,7 +242,7 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
 
 @contextlib.contextmanager
 def in_file(path: Path | str) -> Iterator[None]:
-    """Make errors raised in this context name the file, and its own arrays instead of those of the splits."""
+    """Make errors raised in this context name the file, and the file's own arrays instead of the splits' arrays."""
     try:
         yield
     except SpecError as error:
@@ -254,7 +254,7 @@ def in_file(path: Path | str) -> Iterator[None]:
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Load all arrays of a file without unpickling, and the names of its classes if it has them."""
+    """Load all arrays of a file without unpickling, and any names of classes."""
     kind = path.suffix.lower()
     wanted = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
     if path.is_dir() or (kind == ".npy" and path.stem in NAMES):
@@ -281,7 +281,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
 
 
 def _read_npy_files(folder: Path) -> dict[str, np.ndarray]:
-    """Read the arrays in a folder's .npy files that have names of arrays, such as logits.npy and labels.npy."""
+    """Read those .npy files of a folder that are named after arrays, such as logits.npy and labels.npy."""
     files = {file.stem: file for file in sorted(folder.glob("*.npy")) if file.stem in NAMES}
     sentence = "has no logits.npy, labels.npy, val_logits.npy, ...; pass a file, or a folder with such files"
     refuse(not files, str(folder), sentence)
@@ -311,7 +311,7 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def named_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Return an .npz file's arrays with labels as numbers, and the names of its classes if it has them."""
+    """Return an .npz file's arrays with labels as numbers, and any names of classes."""
     listed = arrays.pop("names", None)
     names: Any = None if listed is None else tuple(map(str, listed.ravel().tolist()))
     for name in sorted(key for key in arrays if key.endswith("labels")):

@@ -58,8 +58,8 @@ class Temperature:
         The fits of other programs: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.;
         for votes, also ``majority``, the best temperature for the samples' most frequent labels.
     curve : tuple of (float, float)
-        Pairs of a temperature, in a range around all those fitted, and the NLL of the validation samples there; empty
-        if there is no finite optimum.
+        Pairs of a temperature and the validation samples' NLL at that temperature, over a range around all fitted
+        temperatures; empty if there is no finite optimum.
     """
 
     exact: TemperatureFit
@@ -74,9 +74,10 @@ class Temperature:
     def of(
         cls, logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None, votes: float | None = None
     ) -> Temperature:
-        """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any.
+        """Fit the temperature, both exactly and as other programs do, and estimate its error, over any `groups`.
 
-        Targets are labels (n,), or rows (n, k): shares of so many `votes` per sample, times any weights.
+        Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; there are `votes` votes
+        per sample.
         """
         groups = Groups.single(len(targets)) if groups is None else groups
         exact = fit_exactly(logits, targets)
@@ -112,7 +113,7 @@ def _fitted_to_majorities(logits: np.ndarray, shares: np.ndarray) -> Temperature
 
 
 def _quantile(groups: int, samples: int) -> float:
-    """Return half the width of a 95% interval in standard errors: normal or, with groups, Student's t over them."""
+    """Return half the width of a 95% interval in standard errors: from the normal or, with groups, Student's t."""
     if groups == samples:
         return NORMAL
     from scipy.special import stdtrit
@@ -123,7 +124,7 @@ def _quantile(groups: int, samples: int) -> float:
 def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups, votes: float) -> tuple[float, float]:
     """Return the variance of log T and the summed NLL's curvature in log T at the optimum.
 
-    The variance is a sandwich estimate or, if larger, the one expected for so many `votes` per sample.
+    The variance is a sandwich estimate or, if larger, the variance expected with this number of `votes` per sample.
     """
     p = softmax(u)
     u = np.where(p > 0, u, 0.0)
@@ -139,9 +140,9 @@ def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups, votes: flo
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many samples with a given prediction have a certain other label, and how many TS expects to have it.
+    """The number of samples with a given prediction and a certain other label, and the number that TS expects.
 
-    A sample's votes count as its shares of a label.
+    A sample with votes counts as the share of its votes that the label has.
 
     `chance` is the p-value, after Bonferroni's correction for all pairs of classes, of a count this large if wrong
     predictions were spread evenly over all pairs.
@@ -242,7 +243,7 @@ def _same_classes(counts: np.ndarray) -> float:
 def quick_ladder(
     logits: np.ndarray, targets: np.ndarray, seed: int, votes: bool = False
 ) -> tuple[RepairLadder | None, str]:
-    """Return the repair ladder of some samples (without slow maps if there are many classes), or why it is missing.
+    """Return samples' repair ladder (without slow maps if there are many classes), or the reason why it is missing.
 
     Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes.
     """

@@ -36,11 +36,12 @@ class Diagnosis:
     samples, classes : int
         Numbers of validation samples and classes.
     effective : float
-        How many samples, or groups, of equal weight count as much as the weighted ones; 0 without weights.
+        The number of equally weighted samples, or groups, that the weighted ones count as; 0 without weights.
     left_out : int
         The number of samples with a weight of 0.
     errors : float
-        The number of wrongly predicted validation samples; of samples with votes, the shares that differ are added up.
+        The number of wrongly predicted validation samples; with votes, the sum of the shares of votes against the
+        prediction.
     votes : float
         The mean number of votes of a validation sample; 0 if samples have single labels.
     names : tuple of str
@@ -71,9 +72,9 @@ class Diagnosis:
     test_gains : dict of str to Gain
         Gains over uncalibrated logits on the test samples, by calibrator.
     better : dict of str to Gain
-        Gains over the chosen calibrator on the test samples, by calibrator; clearly better if `low` is above 0.
+        Gains over the chosen calibrator on the test samples, by calibrator; a gain is clear if its `low` is above 0.
     floor : Floor or None
-        What is added to probabilities, if some are 0.
+        The floor that is added to probabilities, if some are 0.
     """
 
     samples: int
@@ -105,10 +106,10 @@ class Diagnosis:
         return dataclasses.replace(self.auto.calibrator, names=self.names)
 
     def predict_proba(self, logits: Any, probabilities: bool = False) -> np.ndarray:
-        """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k), finite unless TS was kept.
+        """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k); only temperatures take -inf.
 
-        `probabilities` is True if `logits` are probabilities. If they are in a data frame, only its columns logit_NAME
-        or probability_NAME are used, as in `diagnose`.
+        `probabilities` is True if `logits` are probabilities. Of a data frame, only the columns logit_NAME or
+        probability_NAME are used, as in `diagnose`.
         """
         rows = rows_of(logits, self.names, probabilities)
         samples = read_samples(rows, classes=self.classes)
@@ -143,7 +144,7 @@ class Diagnosis:
         return line
 
     def _order(self) -> str:
-        """Return the names of the classes in the order of the columns; "" if they are numbers."""
+        """Return the names of the classes in the order of the columns; "" if the names are only numbers."""
         if self.names == tuple(map(str, range(self.classes))):
             return ""
         first = self.names if self.classes <= SHOWN else (*self.names[: SHOWN - 1], "...", self.names[-1])

@@ -132,7 +132,7 @@ def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str], saved: str) -> st
 
 
 def _clearly_better(better: Mapping[str, Gain]) -> list[Gain]:
-    """Return the gains over the chosen calibrator on the test samples that are clear and matter, the largest first."""
+    """Return the clear and relevant gains over the chosen calibrator on the test samples, the largest first."""
     return sorted(
         (gain for gain in better.values() if gain.low > 0 and gain.value > NEGLIGIBLE), key=lambda g: -g.value
     )
@@ -197,12 +197,12 @@ def _richer(auto: AutoFit) -> tuple[str, str, bool]:
 
 
 def _shares(votes: float) -> str:
-    """Return a count of samples, or the sum of shares of votes with one digit."""
+    """Format a count of samples, or a sum of shares of votes with one decimal."""
     return f"{votes:.0f}" if votes == round(votes) else number(votes, ".1f")
 
 
 def _groups(groups: Groups) -> str:
-    """Say which samples belong together; "" if none do."""
+    """Say which samples belong together; return "" if none do."""
     if groups.kind in PASS_GROUPS:
         return (
             f"{PASS_GROUPS[groups.kind]}. The {len(groups.of):,} samples count as about {groups.count:,}. If you know "
@@ -251,7 +251,7 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
 
 
 def _of_majorities(temperature: Temperature) -> str:
-    """Say what a temperature that is fitted to majorities of votes costs; "" if there are no votes."""
+    """Say what fitting the temperature to majorities of votes would cost; "" if there are no votes."""
     if "majority" not in temperature.others:
         return ""
     fit, nll = temperature.others["majority"], temperature.exact.nll
@@ -265,7 +265,7 @@ def _of_majorities(temperature: Temperature) -> str:
 
 
 def _other_fit(name: str, fit: TemperatureFit, optimum: float) -> str:
-    """Say at which temperature another program's fit ends, if at a number, and the NLL there."""
+    """Say at which temperature, if any, another program's fit ends, and what the NLL is there."""
     if math.isnan(fit.T):
         return ""
     if fit.nll - optimum < 5e-4:
@@ -404,7 +404,7 @@ def are_alike(shift: Shift, names: Sequence[str]) -> Answer:
 
 
 def candidates_table(auto: AutoFit) -> list[str]:
-    """Return the lines of a table of all candidates on samples that they weren't fitted to; none if none was tried."""
+    """Return the lines of a table of candidates on samples that they weren't fitted to; [] if none was tried."""
     if math.isnan(auto.nll):
         return []
     over_temperature = {gain.name: gain for gain in auto.candidates}
@@ -423,7 +423,7 @@ def candidates_table(auto: AutoFit) -> list[str]:
 
 
 def scores_table(scores: Mapping[str, Mapping[str, Rung]], chosen: str) -> list[str]:
-    """Return the lines of a table of test scores, by calibrator and metric; the chosen one is marked."""
+    """Return the lines of a table of test scores, by calibrator and metric; the chosen calibrator is marked."""
     lines = ["On the test samples, with 95% bootstrap intervals (* is what is saved):"]
     lines.append(f"{'':28}{'NLL':>22}{'error':>14}{'Brier':>8}{'ECE':>8}")
     for name, by_metric in scores.items():

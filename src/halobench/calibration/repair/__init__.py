@@ -1,1 +1,1 @@
-"""What calibrators and the repair ladder are made of: optimisers, families of maps, groups of samples, trials."""
+"""Provide the parts of calibrators and the repair ladder: optimisers, families of maps, groups of samples, trials."""

@@ -1,10 +1,10 @@
-"""Notice columns of logits that are in another order than the labels, such as names sorted in another way.
+"""Detect logits whose columns are in another order than the labels' classes, e.g. if names were sorted differently.
 
 On each half of the samples, the classes are matched to the columns so that as many predictions as possible are right
 (the assignment problem, solved by the Hungarian method), and the matching is scored on the other half. If columns are
-mixed up, moving them makes most predictions right that weren't; if a model is poor, or two classes are often confused,
-it doesn't. Of k classes, one that isn't predicted is the label in 1 / (k - 1) of all cases if predictions are always
-wrong, as with the wrong sign, so moved columns must be right more often.
+mixed up, moving them corrects most of the wrong predictions; if a model is poor, or two classes are often confused,
+moving columns doesn't. If predictions are always wrong, as with logits of the wrong sign, a class that isn't predicted
+is the label in 1 / (k - 1) of all cases, so moved columns must be right more often than that.
 
 References
 ----------
@@ -28,7 +28,7 @@ TIMES = 2  # moved columns must be right this many times as often as before
 @savable("mismatch")
 @dataclass(frozen=True)
 class Mismatch:
-    """A column whose predictions are mostly of another class, how often it is right as that class, and as its own."""
+    """A `column` whose predictions mostly have another `label`; how often that label and the column's are right."""
 
     column: int
     label: int
@@ -68,7 +68,7 @@ def _counts(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def _matching(counts: np.ndarray) -> np.ndarray:
-    """Return the class (k,) of each column with which most predictions are right; a column stays in place if tied."""
+    """Match a class (k,) to each column so that the most predictions are right; a column stays in place in a tie."""
     from scipy.optimize import linear_sum_assignment
 
     stay = np.eye(len(counts)) / (len(counts) + 1)

@@ -1,21 +1,21 @@
-"""Notice samples that depend on each other although no groups were passed: copies of samples, and rows of one subject.
+"""Detect samples that depend on each other although no groups were passed: copies of samples, and rows of one subject.
 
 A sample's residual is its label, as a one-hot row, minus its probabilities under temperature scaling (TS), minus the
 mean of this difference over the samples with the same prediction. If samples are independent draws, the residuals of
-two samples agree only as far as TS is wrong at both, beyond confusions of whole classes. TS is about as wrong at a
+two samples agree only to the extent that TS is wrong at both, beyond confusing whole classes. TS is about as wrong at a
 sample's nearest neighbour among the logits as at its twentieth to fortieth. `find_dependence` therefore compares how
-far a sample's residual agrees with the nearest neighbour's and with theirs. Copies, such as augmented versions of an
-image, share a label and have similar logits, so they agree with the nearest neighbour far more, and share labels that
-are rare among samples with the same prediction. Votes show where TS is wrong too well for this. Of samples with votes,
-copies are therefore recognised by votes that equal the neighbour's.
+well a sample's residual agrees with its nearest neighbour's and with those of its twentieth to fortieth. Copies, such
+as augmented versions of an image, share a label and have similar logits, so their residuals agree far better with the
+nearest neighbour's, and copies share labels that are rare among samples with the same prediction. Votes reveal where TS
+is wrong so precisely that this comparison fails, so copies of samples with votes are recognised by equal votes.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
-of their scores of TS, d NLL / d log T, then vary between successive batches of rows by more than chance. In a file that
-is sorted by class, all do, so it isn't examined for this.
+of their scores d NLL / d log T under TS, then vary more between successive batches of rows than by chance. In a file
+that is sorted by class, these means always vary, so such a file isn't tested in this way.
 
-What is noticed is only that samples depend on each other, not which ones. `Dependence.factor` estimates how many of
-them count as one: by how much the variance of the mean score exceeds that of independent samples. Subjects whose rows
-are shuffled, and copies whose logits are as far apart as others', can't be noticed.
+The tests show only that samples depend on each other, not which ones. `Dependence.factor` estimates how many samples
+count as one: the ratio of the mean score's variance to that of independent samples. Subjects whose rows are shuffled,
+and copies whose logits are as far apart as those of other samples, can't be detected.
 
 References
 ----------
@@ -66,9 +66,9 @@ class Dependence:
 
 
 def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | None:
-    """Return how samples depend on each other, or None if nothing was noticed.
+    """Return how samples depend on each other, or None if no dependence was detected.
 
-    `logits` (n, k) must be finite; `targets` are labels (n,) or shares of votes (n, k), whose weights don't matter.
+    `logits` (n, k) must be finite; `targets` are labels (n,) or shares of votes (n, k); weights are ignored.
     """
     logits, targets = logits[:LARGEST], unweighted(targets[:LARGEST])
     n, k = logits.shape
@@ -101,7 +101,7 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
 def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarray, k: int) -> bool:
     """Return True if nearest neighbours mostly agree on labels that aren't the usual ones for their predictions.
 
-    Independent samples rarely do: if one in five labels is unusual, in at most one of nine cases in which either is.
+    Independent pairs rarely do: if a fifth of labels is unusual, at most a ninth of pairs with unusual labels agree.
     """
     counts = np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
@@ -118,7 +118,7 @@ def _is_sorted(labels: np.ndarray, k: int) -> bool:
 
 
 def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray], most: float) -> bool:
-    """Return True if residuals (n, k) agree with the `near` ones clearly more than, on average, with the `far` ones.
+    """Return True if residuals (n, k) agree clearly more with the `near` ones than, on average, with the `far` ones.
 
     `most` is the mean agreement of residuals with themselves.
     """
@@ -130,7 +130,7 @@ def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray], most:
 
 
 def _repeated(votes: np.ndarray, near: np.ndarray) -> bool:
-    """Return True if split votes (n, k) equal the nearest neighbour's clearly more often than farther ones'."""
+    """Return True if split votes (n, k) equal the nearest neighbour's clearly more often than a farther neighbour's."""
     split = np.flatnonzero(votes.max(axis=1) < 1)
     same = (votes[split, None] == votes[near[split]]).all(axis=2)
     excess = same[:, 0] - same[:, near.shape[1] // 2 :].mean(axis=1)
@@ -159,17 +159,17 @@ def _nearest(logits: np.ndarray) -> np.ndarray:
 
 
 def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
-    """Return the sum of the scores' correlations with nearer neighbours, beyond those with farther ones, plus 1."""
+    """Return 1 plus the sum of scores' correlations with nearer neighbours, in excess of farther neighbours'."""
     products = (scores[:, None] * scores[near]).mean(axis=0)
     half = near.shape[1] // 2
     return _at_least_one((products[:half] - products[half:].mean()).sum(), scores)
 
 
 def _batches(values: np.ndarray) -> tuple[float, float]:
-    """Return the largest ratio, at least 1, of batch means' variance to that of independent rows, and its chance.
+    """Return the largest ratio, at least 1, of batch means' variance to that of independent rows, and its p-value.
 
-    The chance is that of such a ratio for independent rows (n, d), after Bonferroni's correction. The variances are
-    summed over the d columns, whose covariance matrix says how many independent ones they count as.
+    The p-value is for independent rows (n, d), after Bonferroni's correction. The variances are summed over the d
+    columns, whose covariance matrix determines how many independent columns they count as.
     """
     from scipy.stats import chi2
 

@@ -3,7 +3,7 @@
 - Smooth maps change slowly with the logits: a temperature, partner scaling, a multinomial regression and a network with
   one hidden layer.
 - Local maps predict a sample's label from the labels of samples with similar logits: nearest neighbours, with or
-  without a kernel, and trees. Local maps start from partner scaling, or shrink towards it if few are similar.
+  without a kernel, and trees. Local maps start from partner scaling, or shrink towards it if few samples are similar.
 - The map by ranks ignores which class is which. This map predicts how often the label is the class with the largest
   logit, with the second largest logit, and so on.
 
@@ -154,7 +154,7 @@ def _lowest(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], start: 
 
 
 def _ranks(logits: np.ndarray, rows: np.ndarray, beta: float) -> Map:
-    """Predict the frequency of the label's rank, the class with the largest logit having rank 0.
+    """Predict how often the label has each rank; the class with the largest logit has rank 0.
 
     The frequencies may differ between bins of the confidence, of the gap between the two largest logits, or of the
     largest logit. A bin's frequencies shrink towards those of all samples, which in turn shrink towards equal
@@ -218,8 +218,8 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
     """Average the targets of samples with similar logits, and shrink the average towards the map `start`.
 
     Similarity is measured by the distance between logits, or between square roots of tempered probabilities (the
-    Hellinger distance). All neighbours up to the m-th are weighted equally, or closer ones more. The distance, the
-    weighting, m and the shrinkage are those with the lowest NLL on samples left out of their own averages.
+    Hellinger distance). The nearest m neighbours are weighted equally, or closer neighbours are weighted more. The
+    distance, the weighting, m and the shrinkage are those with the lowest leave-one-out NLL.
     """
     scale = spread(logits)
     spaces: list[Map] = [lambda z: _centred(z, scale), lambda z: np.sqrt(sample_scores.softmax(rescale(z, beta)))]
@@ -266,8 +266,8 @@ def _averaged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted sum of targets (q, k) and the sum of weights (q, 1) around each query.
 
-    The squared `distance` is (q, n); `radius` (q,) is that of the m-th neighbour. Samples within `radius` have weight 1
-    or, with `closer`, a Gaussian weight.
+    `distance` (q, n) is squared, and so is `radius` (q,), the distance of the m-th neighbour. Samples within `radius`
+    have weight 1 or, with `closer`, a Gaussian weight.
     """
     radius = np.minimum(radius * (1 + 1e-9) + 1e-12, 1e300)  # infinite if the only sample is left out
     if closer:

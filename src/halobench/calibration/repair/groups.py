@@ -71,7 +71,7 @@ class Groups:
 
     @property
     def count(self) -> int:
-        """The number of groups or, if samples depend on each other in an unknown way, of independent ones, rounded."""
+        """The number of groups or, if samples depend on each other in unknown groups, of equivalent ones (rounded)."""
         return max(1, round(self.numbers / self.factor))
 
     @property

@@ -20,7 +20,7 @@ Objective = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 
 
 class Optimum(NamedTuple):
-    """The weights found, the objective's value there, its loss (without the ridge), and the norm of its gradient.
+    """The weights found, the objective's value there, its loss (the value without the ridge), and its gradient's norm.
 
     The gradient is with respect to weights times units, in which the objective is strongly convex with constant
     `RIDGE`. The objective's value therefore exceeds its minimum by at most gradient^2 / (2 RIDGE), however the weights

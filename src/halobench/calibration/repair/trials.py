@@ -1,7 +1,7 @@
 """Score candidates on samples that they weren't fitted to, fold by fold, and choose one if it clearly gains.
 
-The base is a temperature that is shrunk towards 1 (`halobench.calibration.calibrators.shrunk`) with the weight that it
-has on all samples. On each fold, it is fitted to the other folds, as all candidates are. A candidate's gain is the
+The base is a temperature that is shrunk towards 1 (`halobench.calibration.calibrators.shrunk`) with the weight fitted
+to all samples. For each fold, the base is fitted to the other folds, like all candidates. A candidate's gain is the
 mean, over samples, of the base's NLL minus the candidate's. The gain's standard error, over groups, is either the
 observed one or, if larger, the one expected if the base were the truth. The expected standard error accounts for rare
 labels that haven't been drawn yet.
@@ -51,8 +51,8 @@ class Gain:
     name : str
         The calibrator's name in configurations.
     value, low, high : float
-        The gain and the ends of its interval, which isn't a bound; negative if the calibrator is worse, and NaN if it
-        wasn't tried.
+        The gain, which is negative if the calibrator makes the NLL worse, and the ends of its interval, which aren't
+        strict bounds; NaN if the calibrator wasn't tried.
     reason : str
         Why the calibrator wasn't tried, or why its fit failed.
     """
@@ -90,18 +90,18 @@ class Confidence:
 
     @classmethod
     def of(cls, confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> Confidence:
-        """Compute them from confidences, the probabilities of being right times weights, and weights, (n,) each."""
+        """Compute the means and the ECE from confidences, correctness times weights, and weights, (n,) each."""
         expected = weights * confidence
         gaps = np.bincount(bin_index(confidence, bin_edges(BINS)), weights=correct - expected)
         return cls(float(expected.mean()), float(correct.mean()), float(np.abs(gaps).sum() / len(weights)))
 
 
 class Trials(NamedTuple):
-    """Out-of-fold results of the candidates `names`, which were fitted on all folds; `reasons` says why others failed.
+    """Out-of-fold results of the candidates `names`, whose fits all succeeded; `reasons` says why others failed.
 
     `gains` and `variances`, (n, m), hold each sample's gain over the base, and its variance if the base were the truth.
     `base` (n, 2) holds the base's gain over uncalibrated logits, and its variance if these were the truth. `confidence`
-    has the `Confidence` of the base and of each candidate. `nll` is that of the uncalibrated logits.
+    has the `Confidence` of the base and of each candidate. `nll` is the NLL of the uncalibrated logits.
     """
 
     names: tuple[str, ...]
@@ -119,7 +119,7 @@ class Trials(NamedTuple):
         return standard_errors(self.groups, self.gains, self.variances)
 
     def choice(self) -> str | None:
-        """Return the candidate that gains most of those whose interval is above 0, or None if there is none.
+        """Return the candidate with the largest gain of those whose interval is above 0, or None if no interval is.
 
         Among candidates within `SAME` of the largest gain, the first is chosen.
         """
@@ -139,13 +139,13 @@ class Trials(NamedTuple):
         return tuple(Gain.of(*row) for row in zip((BASE, *self.names), gains.mean(axis=0), errors, strict=True))
 
     def of_choice(self, name: str) -> Gain:
-        """Return the gain of `name`, whose interval is above 0, with its value reduced since it was chosen for that."""
+        """Return the gain of `name`, whose interval is above 0, reduced because `name` was chosen for this gain."""
         raw = next(gain for gain in self.over_base() if gain.name == name)
         return dataclasses.replace(raw, value=raw.value - (raw.value - raw.low) ** 2 / raw.value)
 
 
 def standard_errors(groups: Groups, gains: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Return the standard errors (m,) of the means of gains (n, m), observed or, if larger, by their `variances`."""
+    """Return the standard errors (m,) of the means of gains (n, m), observed or, if larger, implied by `variances`."""
     with np.errstate(invalid="ignore"):  # a candidate that rules out a label has a gain of -inf
         observed = groups.squared_error(gains)
     # Labels of a group may depend on each other in any way; they then vary most if all are alike.
@@ -163,10 +163,10 @@ def cross_fitted(
     reasons: Mapping[str, str],
     votes: np.ndarray | None = None,
 ) -> Trials:
-    """Fit the base and all candidates to all folds but one, and score them on that fold, for each fold in turn.
+    """For each fold, fit the base and all candidates to the other folds, and score them on the fold.
 
-    `targets` are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. `fit_base`
-    fits the base's beta to logits and targets. `reasons` says of some candidates why they aren't tried.
+    `targets` are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` (n,) counts votes.
+    `fit_base` fits the base's beta to logits and targets. `reasons` says why some candidates aren't tried.
     """
     n = len(logits)
     drawn, weights = np.ones(n) if votes is None else votes, weights_of(targets)

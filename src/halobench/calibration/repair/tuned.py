@@ -24,7 +24,7 @@ ROUGH, EXACT = 1e-4, 1e-6
 def fit_tuned(
     path: Path, settings: Sequence[Any], logits: np.ndarray, targets: np.ndarray, name: str, rough: float = ROUGH
 ) -> Calibrator:
-    """Fit with the setting that has the lowest NLL on held-out folds, which `name` determines."""
+    """Fit with the setting that has the lowest NLL on held-out folds; `name` determines the folds."""
     n = len(logits)
     fold = generator(0, name, "folds").permutation(n) % min(FOLDS, n)
     held_out = np.zeros(len(settings))
@@ -41,8 +41,8 @@ def weights_along(
 ) -> list[tuple[np.ndarray, float]]:
     """Return the best weights for each ridge, and the largest entry of the objective's gradient there.
 
-    The objective is convex: the mean NLL of softmax(start + x W), plus half the sum of ridge times W squared, over n.
-    Each search starts where the previous one ended, so pass ridges (d, k) from strong to weak.
+    The objective is convex: the mean NLL of softmax(start + x W), plus half the sum of ridge times W squared / n. Each
+    search starts where the previous one ended, so pass ridges (d, k) from strong to weak.
     """
     from scipy.optimize import minimize
 

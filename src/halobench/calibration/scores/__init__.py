@@ -1,1 +1,1 @@
-"""Scores of predictions: per sample, in bins and regions, with bootstrap intervals, against each kind of labels."""
+"""Score predictions: per sample, in bins and in regions, with bootstrap intervals, against each kind of label."""

@@ -1,4 +1,4 @@
-"""Bin samples by confidence. Bins have equal width and include their lower edges, as in netcal; the last includes 1.
+"""Bin samples by confidence. Bins of equal width include their lower edges, as in netcal; the last bin includes 1.
 
 The functions in this module don't check their arrays.
 """

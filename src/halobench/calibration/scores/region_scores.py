@@ -80,13 +80,13 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
     """Return the mean gaps of logits (n, k) on a split, and the KL that two-level logits with these gaps would have.
 
     Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. If all other classes had the
-    level as their logit, their total mass at the temperature 1 / `beta` would be unchanged. The level is above their
-    mean logit, since the largest logits take most of the mass.
+    level as their logit, their total mass at the temperature 1 / `beta` would be unchanged. The level is above the mean
+    logit of these classes, since the largest logits take most of the mass.
 
-    On own regions, ``gap_own`` is the distance of the class's logit above the level of all others. On shared regions,
-    ``gap_top`` and ``gap_partner`` are the distances of the group's largest logit and of the mean of its other logits
-    above the level of the classes outside the group, or of the partners if there are no such classes. ``rho`` is
-    partner / top, and ``partner_second`` is the share of samples for which the group has the m largest logits.
+    On own regions, ``gap_own`` is how far the class's logit is above the level of all other classes. On shared regions,
+    ``gap_top`` and ``gap_partner`` are how far the group's largest logit and the mean of its other logits are above the
+    level of the classes outside the group, or of the partners if there are no such classes. ``rho`` is ``gap_partner``
+    / ``gap_top``, and ``partner_second`` is the share of samples for which the group has the m largest logits.
     ``kl_two_level`` is `two_level_kl` of the gaps. All of these values are NaN if a split has no samples on shared or
     on own regions, or if the posterior isn't two-level.
     """
@@ -115,7 +115,7 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
 
 
 def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
-    """Return the common logit (n,) that gives the classes in `others`, bool (n, k), the same mass at T = 1 / beta."""
+    """Return the common logit (n,) that keeps the mass of the classes in `others`, bool (n, k), at T = 1 / `beta`."""
     masked = np.where(others, logits, -np.inf)
     top = masked.max(axis=1)
     if not np.isfinite(beta):
@@ -127,7 +127,7 @@ def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _group_size(regions: Regions) -> int | None:
-    """Return how many classes share a region; None unless own regions are one-hot and shared ones are uniform."""
+    """Return how many classes share a region; None unless posteriors on own regions are one-hot and others uniform."""
     sizes = (regions.posterior > 0).sum(axis=1)
     even = np.isclose(regions.posterior.max(axis=1), 1 / sizes).all()
     shared = sizes[regions.shared]

@@ -1,8 +1,8 @@
 """Compute softmax, cross-entropy and predictions of arrays that have already been checked.
 
 Logits and probabilities are (n, k), with logits finite or -inf; targets are labels (n,) or rows of probabilities
-(n, k). Rows may be multiplied by the samples' weights (`halobench.calibration.arrays.weighted`), which results are then
-multiplied by, too. All computations are in float64, on a block of rows at a time.
+(n, k). Rows may be multiplied by the samples' weights (`halobench.calibration.arrays.weighted`), and results are then
+multiplied by the same weights. All computations are in float64, on a block of rows at a time.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def predictions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the probability that each prediction is right, float64 (n,): 0 or 1 for labels; times any weights."""
+    """Return the probability that each prediction is right, float64 (n,), 0 or 1 for labels; times any weights."""
     correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
     return correct.astype(np.float64)
 
 
 def mass_of(targets: np.ndarray, classes: int) -> np.ndarray:
-    """Return targets as rows (n, k): one-hot rows of labels, or the rows that they are."""
+    """Return targets as rows (n, k): labels as one-hot rows, and rows as they are."""
     if targets.ndim == 2:
         return targets
     rows = np.zeros((len(targets), classes))

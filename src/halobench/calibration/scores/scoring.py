@@ -28,7 +28,7 @@ def metrics_row(split: str, labels: str, calibrator: str, name: str, value: floa
 
 
 class SplitScores:
-    """The rows of one split in the metrics table, and its reliability bins, one calibrator after another."""
+    """The rows of one split in the metrics table, and the split's reliability bins, one calibrator after another."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class Derivatives(NamedTuple):
     third: float
 
     def halley_step(self) -> float:
-        """Return the step x to the minimum by Halley's rule, Newton's if the third derivative misleads, or else NaN."""
+        """Return the step x to the minimum by Halley's rule, or Newton's if the third derivative misleads; else NaN."""
         if not self.curvature > 0:
             return math.nan
         damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)
@@ -106,7 +106,7 @@ class Curve:
 
     @property
     def separable(self) -> bool:
-        """Return True if no target has mass below its row's largest logit, and some logit is smaller than that."""
+        """Return True if all mass of each target is on its row's largest logits, and some logits are smaller."""
         return self.summary.linear == 0 and self.summary.slope_at_zero < 0
 
     @classmethod
@@ -148,7 +148,7 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
 def derivatives(logits: np.ndarray, weights: np.ndarray, linear: float, beta: float) -> Derivatives:
     """Compute the mean NLL at `beta` (not 0) and its derivatives, using cumulants of u = beta s under softmax(u).
 
-    `weights` (n,) are the samples'; means are sums divided by n.
+    `weights` (n,) are sample weights; means are weighted sums divided by n.
     """
     parts = []
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):

@@ -26,7 +26,7 @@ def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def temper(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Scale logits as `rescale` does, but to a range of `FLAT` per row if `beta` leaves less than that in every row."""
+    """Scale logits as `rescale` does, but to a range of `FLAT` per row if every row would have a smaller range."""
     scaled = rescale(logits, beta)
     lowest = scaled.min()
     if not np.isfinite(lowest):  # some class has no mass

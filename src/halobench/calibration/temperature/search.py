@@ -151,7 +151,7 @@ def minimise_slope(curve: Curve, linear: float) -> float:
 
 
 def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return 1 or, if there are many rows, beta fitted to evenly spaced ones (a 16th or about a thousand)."""
+    """Return 1 or, if there are many rows, the beta fitted to evenly spaced rows (a 16th or about a thousand)."""
     stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0

@@ -39,20 +39,20 @@ class Plugin:
     ----------
     kind : Kind
     name : str
-        Its name in configurations.
+        The plug-in's name in configurations.
     path : Path
-        Its file or, for a library's, the adaptor.
+        The plug-in's file or, if a library defines the plug-in, the library's adaptor.
     entry : str
         The function or class that the file defines.
     constants : mapping
-        Those of the kind's constants that the file defines.
+        The constants that the file defines, out of those allowed for its kind.
     options : mapping or None
-        Its options (keyword-only arguments; for a class, all arguments) and their defaults, which are ``...`` if there
-        is none or it isn't a literal. None if it takes any option.
+        The plug-in's options (keyword-only arguments; for a class, all arguments) and their defaults; ``...`` stands
+        for a default that is missing or isn't a literal. None if the plug-in takes any option.
     arguments : tuple of str or None
         The names of a function's positional parameters; None for a class.
     returns : str
-        The annotation of what a function returns, if it has one.
+        A function's return annotation, if any.
     summary : str
         The first line of the file's docstring.
     """
@@ -69,16 +69,16 @@ class Plugin:
 
     @property
     def library(self) -> Library | None:
-        """The library that defines it, if it is one that an adaptor serves."""
+        """The library that defines the plug-in, if any."""
         return self.kind.library_of(self.name)
 
     @property
     def is_outside(self) -> bool:
-        """True if it is named ``module:object``."""
+        """True if the plug-in is named ``module:object``."""
         return ":" in self.name
 
     def without_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `options` without those equal to their defaults; raise SpecError if there is no such option.
+        """Return `options` without those equal to their defaults; raise SpecError for an unknown option.
 
         The error's key is the option's name.
         """
@@ -140,7 +140,7 @@ def _is_plugin(kind: Kind, path: Path) -> bool:
 
 
 def _path(kind: Kind, name: str) -> Path:
-    """Return the file of a plug-in; for one of a library, that of the adaptor."""
+    """Return the file of a plug-in or, if a library defines the plug-in, of the library's adaptor."""
     if library := kind.library_of(name):
         return library.adaptor
     if ":" in name:
@@ -241,7 +241,7 @@ def _read(kind: Kind, name: str, path: Path, mtime_ns: int) -> Plugin:
 def _options(node: Definition) -> dict[str, Any] | None:
     """Return the options of a function or class as in `Plugin`.
 
-    The positional arguments of a class count as well, since nobody passes them by position.
+    The positional arguments of a class count as options, too, since nobody passes them by position.
     """
     is_class = isinstance(node, ast.ClassDef)
     if isinstance(node, ast.ClassDef):
@@ -287,7 +287,7 @@ def _reexported(kind: Kind, name: str, path: Path) -> Plugin:
 
 
 def _plain(default: Any) -> Any:
-    """Return a default, or ``...`` if there is none or JSON can't represent it."""
+    """Return a default, or ``...`` if the default is missing or JSON can't represent it."""
     return default if default is None or isinstance(default, bool | int | float | str | list | tuple) else ...
 
 

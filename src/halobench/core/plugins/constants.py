@@ -59,7 +59,7 @@ WORDS = frozenset(
 
 
 def literal(node: ast.expr | None) -> Any:
-    """Return the value of a literal, or ``...`` if the node isn't one."""
+    """Return the value of a literal, or ``...`` if the node isn't a literal."""
     try:
         return ast.literal_eval(node) if node is not None else ...
     except ValueError:

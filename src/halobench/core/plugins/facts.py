@@ -48,7 +48,7 @@ class Facts:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest value of a metric, infinite if the file doesn't say."""
+        """The smallest and the largest value of a metric, infinite if the file states none."""
         low, high = self.range
         return -math.inf if low is None else low, math.inf if high is None else high
 
@@ -83,7 +83,7 @@ def title(kind: str, name: str) -> str:
 
 
 def of_metric(name: str) -> Facts:
-    """Return the facts about a metric; if its file can't be found, nothing but its name is known."""
+    """Return the facts about a metric; if its file can't be found, the facts contain only its name."""
     try:
         return facts("metrics", name)
     except SpecError:
@@ -115,7 +115,7 @@ def named(kind: str) -> dict[str, Facts]:
 
 
 def owners(kind: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Return, for each name that is shown by a title, the plug-in that it is of, and the options that it stands for."""
+    """Return, for each name that has a title, the plug-in that it belongs to, and the options that it stands for."""
     owned: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name in plugins.names(kind):
         owned[name] = name, {}

@@ -26,7 +26,7 @@ class Kind:
         The ``__file__`` of the module that declares the kind. All files next to it are plug-ins, except for those that
         begin with ``_``.
     entry : str
-        The function that each file defines; if empty, it is a class named after the file (``logit_norm.py``:
+        The function that each file defines; if empty, each file defines a class named after itself (``logit_norm.py``:
         ``LogitNorm``).
     constants : tuple of str
         The constants that a file may define, out of `halobench.core.plugins.constants.FORMS`.
@@ -35,7 +35,7 @@ class Kind:
     libraries : tuple of Library
         Libraries whose classes or functions are plug-ins, too.
     built_in : mapping
-        Names that need no file, and what they say about themselves.
+        Names that need no file, and the constants that each name has in place of a file's.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Kind:
 
     @property
     def elsewhere(self) -> str:
-        """The forms of names for plug-ins that aren't files in the folder, to end a list of those that are."""
+        """The forms of the names of plug-ins outside the folder, as the end of a list of the names in the folder."""
         forms = [f"{library.name}/NAME" for library in self.libraries]
         return f", {', '.join(forms)} or module:object" if forms else " or module:object"
 

@@ -1,6 +1,6 @@
 """Find the classes of other libraries that serve as plug-ins, such as ``netcal/HistogramBinning``.
 
-Names and options are read from a library's source text, because importing one can take seconds.
+Names and options are read from a library's source text, because importing a library can take seconds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Library:
     ----------
     name : str
     adaptor : Path
-        The file that adapts all of them.
+        The file that adapts the library's plug-ins.
     modules : tuple of str
-        The library's modules that export them. If empty, the library itself checks names and options.
+        The library's modules that export the plug-ins. If empty, the library itself checks names and options.
     """
 
     name: str

@@ -113,7 +113,7 @@ def parse(cls: type[T], mapping: Any) -> T:
 
 
 def canonical(spec: Any) -> dict[str, Any]:
-    """Return a spec, or each spec in a mapping, as a plain dict without values that equal defaults of its keys."""
+    """Return a spec, or each spec in a mapping, as a plain dict without values that equal their keys' defaults."""
     if isinstance(spec, Mapping):
         return {key: canonical(part) for key, part in spec.items()}
     return adapter(type(spec)).dump_python(spec, mode="json", exclude_defaults=True)

@@ -68,11 +68,11 @@ Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
 class ModelSpec(PluginSpec):
     """A model's builder: a file in ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
-    With `weights` or `pretrained`, the model isn't trained, unless `finetune` says which part of it is. `preprocess`
-    specifies how inputs are normalised: with the data set's statistics (``dataset``, as for models that halobench
-    trains), as timm does for its weights (``timm``), or with a given mean and std. `outputs` specifies which outputs of
-    the weights represent the classes; all other outputs are dropped. If a model isn't trained here, a probe treats only
-    samples of the source `trained_on` as training samples.
+    With `weights` or `pretrained`, the model isn't trained, unless `finetune` says which part of it to train.
+    `preprocess` specifies how inputs are normalised: with the data set's statistics (``dataset``, as for models that
+    halobench trains), as timm does for its weights (``timm``), or with a given mean and std. `outputs` specifies which
+    outputs of the weights represent the classes; all other outputs are dropped. If a model isn't trained here, a probe
+    treats only samples of the source `trained_on` as training samples.
     """
 
     KIND = "models"

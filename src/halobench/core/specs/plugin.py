@@ -1,4 +1,4 @@
-"""Define the spec of a plug-in, in which any key that isn't a field is an option, and entries in lists of plug-ins."""
+"""Define the form of a list of plug-ins, and the spec of a plug-in, in which keys that aren't fields are options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def suggested(kind: str, *others: str) -> Any:
 class PluginSpec:
     """A plug-in and its `options`: all keys that aren't fields, plus those under the key ``options``.
 
-    The plug-in must exist and have these options; those that equal their defaults are left out.
+    The plug-in must exist and have these options; options that equal their defaults are left out.
     """
 
     KIND: ClassVar[str]
@@ -90,14 +90,14 @@ class Entries(Generic[S]):
     reserved : collection of str
         Names that no entry may give to a plug-in with options.
     computed : bool
-        True if the plug-ins of the package are used in any case, so that only others are listed by their names.
+        True if the package's plug-ins are always used, so that only other plug-ins may be listed by their names.
     """
 
     def __init__(self, spec: type[S], reserved: Collection[str], computed: bool = False):
         self.spec, self.reserved, self.computed = spec, reserved, computed
 
     def read(self, entry: Any) -> Any:
-        """Return an entry as a name or as {NAME: spec}; raise SpecError unless it is one."""
+        """Return an entry as a name or as {NAME: spec}; raise SpecError if it is neither."""
         kind, form = kinds()[self.spec.KIND], "NAME: {name: PLUG-IN, OPTION: VALUE}"
         if isinstance(entry, str):
             check_known(kind.name, "", entry, kind.built_in)

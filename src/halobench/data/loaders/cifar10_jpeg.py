@@ -1,6 +1,6 @@
 """Load a copy of CIFAR-10 in JPEG files, which has lost some detail: 50,000 training and 10,000 test images.
 
-Its accuracies compare with no published number, and no network that was trained on the original should be scored on it.
+Accuracies on this copy aren't comparable with published ones; don't use it to score networks trained on the original.
 The images are in the order of CIFAR-10's own files: the k-th file of a class is the k-th image of that class there.
 """
 
@@ -58,9 +58,9 @@ def load() -> Images:
 
 
 def in_order(files: Mapping[str, bytes], part: str, labels: np.ndarray, path: Path) -> list[str]:
-    """Return the name of the file of each image of a part, whose official labels in the order of CIFAR-10 are `labels`.
+    """Return the file name of each image of a part in the order of CIFAR-10, in which its official labels are `labels`.
 
-    Raises SpecError, naming the archive `path`, if the files of a class aren't as many as its labels.
+    Raises SpecError, naming the archive `path`, if a class's numbers of files and labels differ.
     """
     found = np.empty(len(labels), dtype=object)
     for label, title in enumerate(NAMES):
@@ -73,7 +73,7 @@ def in_order(files: Mapping[str, bytes], part: str, labels: np.ndarray, path: Pa
 
 
 def _files(path: Path) -> dict[str, bytes]:
-    """Return the content of each JPEG file by its name, PART/CLASS/NUMBER.jpg, after checking them all."""
+    """Return the content of each JPEG file by its name, PART/CLASS/NUMBER.jpg, after checking all files."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".jpg")]

@@ -87,7 +87,7 @@ class Collage(Distribution):
 
 
 def of_classes(images: Images, classes: list[int] | None) -> Images:
-    """Return the images of some classes, which are then numbered in that order."""
+    """Return the images of the given classes, which are renumbered in the given order."""
     if classes is None:
         return images
     fine = isinstance(classes, list) and len(classes) >= 2 and len(set(classes)) == len(classes)

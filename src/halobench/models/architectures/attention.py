@@ -1,8 +1,8 @@
 """Define the normalised radial-basis classifier: softmax attention from an input to the training samples.
 
 Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h, the model is a
-smoothed nearest-neighbour rule; with a large one, it averages over many samples. The bandwidth alone thus determines
-whether the model interpolates locally or not at all.
+smoothed nearest-neighbour rule; with a large bandwidth, it averages over many samples. The bandwidth alone thus
+determines whether the model interpolates locally or not at all.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Attention(AroundSamples):
 
 
 def median_nearest(samples: torch.Tensor) -> torch.Tensor:
-    """Return the median distance of samples (N, D) to their nearest neighbours, without copies; 1 if all are copies."""
+    """Return the median distance of samples (N, D) to their nearest non-copies; 1 if all samples are copies."""
     rows = torch.arange(len(samples), device=samples.device)
     least = [squared_distances(samples[part], samples, part[:, None] == rows).amin(dim=1) for part in rows.split(BLOCK)]
     nearest = torch.cat(least)
@@ -64,6 +64,6 @@ def build(
     """Build an `Attention`.
 
     `bandwidth` is the initial h, in units of the median distance from a training sample to the nearest other one;
-    `learned` says whether it is trained.
+    `learned` says whether h is trained.
     """
     return Attention(classes, bandwidth, learned)

@@ -157,7 +157,7 @@ class _Writer:
         return self._refuse("a value read after an in-place operation changed its storage", node.name)
 
     def _write(self, before: int, after: int | None) -> None:
-        """Record that an in-place operation replaced the value of step `before` by that of `after`."""
+        """Record that an in-place operation replaced the value of step `before` with that of step `after`."""
         root = self.storage.get(before, before)
         self.written[root] = after
         if after is not None:

@@ -172,7 +172,7 @@ def reshaped(shape: Sequence[int]) -> Affine:
 
 
 def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
-    """Return a linear map as `Affine`; within each output, all its coefficients must have the same sign."""
+    """Return a linear map as `Affine`; all coefficients of an output must have the same sign."""
 
     def transpose(patch: Patch) -> Patch:
         with torch.enable_grad():

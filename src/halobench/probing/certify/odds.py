@@ -9,8 +9,8 @@ network's logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the 
 since the exponential lies below its chord. The sum in the second bound is a single row, so it takes into account that
 not all classes can be at their worst at once. The smaller of the two bounds is used.
 
-At an infinite beta, the largest of z_j - z_y takes the place of the log odds: it is negative where the label has the
-largest logit.
+At an infinite beta, the largest of z_j - z_y takes the place of the log odds: this difference is negative where the
+label has the largest logit.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Odds:
         return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
 
     def reach(self, budget: float) -> torch.Tensor:
-        """Return the largest radii (m,) within the balls at which the bounds are at most `budget`, or 0 if none are."""
+        """Return the largest radii (m,) within the balls whose bounds are at most `budget`, or 0 if there are none."""
         high = self.balls.radii
         low = torch.where(self.bound(high) <= budget, high, torch.zeros_like(high))
         for _ in range(40):

@@ -1,6 +1,6 @@
 """Draw random directions in the span of the training set's leading principal components.
 
-Mixup doesn't train along these directions, unlike along the lines between training samples.
+Mixup trains along the lines between training samples, but not along these directions.
 """
 
 from __future__ import annotations

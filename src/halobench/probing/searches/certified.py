@@ -1,7 +1,7 @@
 """Find the largest ball on which the confidence provably meets the threshold; its radius is a lower bound.
 
-For each calibrator, the search returns one ``certainty`` radius per sample, and one ``decision`` radius, on which the
-label's logit is proved to be the largest, whatever the temperature. See `halobench.probing.certify`.
+The search returns one ``certainty`` radius per sample and calibrator, and one ``decision`` radius per sample, within
+which the label's logit is proved to be the largest, whatever the temperature. See `halobench.probing.certify`.
 """
 
 from __future__ import annotations
