@@ -59,7 +59,7 @@ LEFT_OUT = {
 }
 # Where the form of a map wasn't chosen, in words, and the run.
 UNSEEN, UNSEEN_RUN = (
-    "the eight families of the registered study, whose images its form wasn't chosen on",
+    "the eight families of the registered study, on images that its form wasn't chosen on",
     "architectures",
 )
 SAME_FIT_RUN = "architectures-fit"  # in which the base loss is trained for fewer epochs

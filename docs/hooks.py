@@ -300,7 +300,7 @@ def reading() -> str:
 
     parts = [READING, "## Take-aways", TAKEAWAYS.format(least=LEAST_PAIRS, most=MOST, few=FEW)]
     rules = [
-        f"| {question} | {re.sub('[{}]', '', rule.says)} | {rule.when} |"
+        f"| {question} | {rule.says.format(**EXAMPLES)} | {rule.when} |"
         for question, each in RULES.items()
         for rule in each
     ]
@@ -324,6 +324,8 @@ def reading() -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
+EXAMPLES = {"what": "*excess*", "loss": "*5-point Mixup*", "base": "*cross-entropy*", "map": "*partner scaling*"}
+EXAMPLES["best"] = f"the best map, {EXAMPLES['map']},"
 TAKEAWAYS = """\
 A take-away opens an answer and titles its figure. It is the first sentence below whose condition is met. Conditions
 are on pairs of data set and model with several seeds, from one population: pairs with uncertain labels or, if there

@@ -137,7 +137,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         return self._of_classes(getattr(self.estimator_, self._method)(X))
 
     def _of_classes(self, values: np.ndarray) -> np.ndarray:
-        """Convert the output of the classifier's method to logits (n, k)."""
+        """Convert the output of the classifier's `predict_proba` or `decision_function` to logits (n, k)."""
         k = len(self.classes_)
         logits = floored(values, self.floor_) if self._method == "predict_proba" else two_columns(values, "logits")
         require(logits.shape[1] == k, self._method, Found(f"{logits.shape[1]} columns"), f"one per class, {k}")

@@ -19,7 +19,7 @@ mean over seeds with a 95% t interval. Families also differ in recipe, such as t
 interpolate when trained with the base loss are shown.
 """
 SHOWS = ()  # only in experiments that name it, since it needs several families
-TITLE = "Does Mixup avoid it? By family of networks"
+TITLE = "Does Mixup do better? By family of networks"
 
 
 @styled

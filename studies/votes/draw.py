@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import GREY, styled
 from studies.votes.compare import OTHERS, OUT, UNIFORM
 
@@ -45,20 +46,19 @@ def draw(table: pd.DataFrame | None = None) -> Figure:
     for axes, (items, title) in zip(panels, PANELS.items(), strict=True):
         networks = [name for name in above.loc[items].index if not name.endswith("mean")]
         for place, network in enumerate(networks):
-            label, colour, marker = next(look for part, look in LOOKS.items() if part in network)
+            _, colour, marker = next(look for part, look in LOOKS.items() if part in network)
             shift = SPREAD * (2 * place / (len(networks) - 1) - 1)
             heights = [row + shift for row in range(len(ROWS))]
-            known = axes.get_legend_handles_labels()[1]
-            label = "_" if label in known else label
-            axes.plot(above.loc[items, network][list(ROWS)], heights, marker, color=colour, ms=4, label=label)
+            axes.plot(above.loc[items, network][list(ROWS)], heights, marker, color=colour, ms=4)
         axes.axvline(0, color=GREY, lw=0.8, zorder=0)
         axes.set_title(title)
-        axes.legend(loc="lower right", handletextpad=0.2, borderaxespad=0.1)
     for row, why in enumerate(("beyond the scale", "has no other items")):
         panels[-1].annotate(
             why, (LIMITS[1], row), (-2, 0), textcoords="offset points", ha="right", va="center", color=GREY
         )
     panels[0].set(xlim=LIMITS, ylim=(len(ROWS) - 0.5, -0.5), yticks=range(len(ROWS)), yticklabels=ROWS.values())
-    figure.supxlabel("NLL under people's votes minus that of the temperature fitted to all votes (nats)", size=8)
+    panels[1].set_xlabel("NLL minus that of the temperature fitted to all votes (nats; left is better)")
+    keys = [artists.key(label, colour, marker=marker, ls="") for label, colour, marker in LOOKS.values()]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     figure.suptitle(SAID, size=10)
     return figure

@@ -315,7 +315,7 @@ def attacked_radius(
 ) -> np.ndarray:
     """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    The model was evaluated at a point at the distance returned, so the true smallest distance is at most as large.
+    Each is an upper bound on the true smallest distance, since the model was evaluated at a point that far away.
 
     Parameters
     ----------

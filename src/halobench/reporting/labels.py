@@ -150,7 +150,7 @@ def around(points: str) -> str:
     words = {
         "train": "training points, in the label trained on",
         "evaluation": "evaluation points, which no model was fitted to, in their label",
-        "both": "training points, in the label trained on (of models that weren't fitted to them: evaluation points)",
+        "both": "training points in the label trained on, or evaluation points, if a model wasn't trained on these",
         "heldout": "held-out points, the control",
     }
     return f"around {words.get(points, points)}"

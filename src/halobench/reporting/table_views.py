@@ -60,7 +60,7 @@ def losses_in(table: pd.DataFrame) -> list[str]:
 
 
 def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the (data set, model) pairs in a table, without references, in the order of panels."""
+    """Return the (data set, model) pairs in a table, without references, in the order of a figure's panels."""
     rows = table.loc[table["loss"] != REFERENCE, ["dataset", "model"]].drop_duplicates()
     pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)

@@ -87,7 +87,7 @@ def identities(runs: pd.DataFrame) -> dict[str, dict[str, Identity]]:
 def architectures(runs: pd.DataFrame) -> dict[str, str]:
     """Return the architecture of each model in a table of runs, e.g. MLP, or "" if its plug-in doesn't state any."""
     known, own = named("models"), {key: each.plugin for key, each in identities(runs)["models"].items()}
-    found = {model: known.get(stem(model, known)) or known.get(own.get(model, "")) for model in runs["model"].unique()}
+    found = {model: known.get(own.get(model, "")) or known.get(stem(model, known)) for model in runs["model"].unique()}
     return {model: each.architecture if each else "" for model, each in found.items()}
 
 

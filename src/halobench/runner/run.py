@@ -150,7 +150,7 @@ def check_devices(jobs: Iterable[Job]) -> None:
 def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mapping[status.Name, Job]) -> list[str]:
     """Return the options that make Snakemake run the chosen jobs and no others, whatever Snakemake remembers.
 
-    Snakemake runs all forced jobs, and jobs with missing outputs anyway. Besides times, the only other trigger is
+    Snakemake runs all forced jobs, and jobs with missing outputs anyway. The only triggers are modification times and
     software environments, which no rule has. An input that was written again with the same bytes is newer, but changes
     nothing, so inputs of rules without a chosen job count as ancient, unless the user forces jobs, which others follow.
     Sources that don't run are ancient for all rules. Snakemake doesn't force a job with ancient inputs if it also

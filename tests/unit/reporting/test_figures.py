@@ -381,7 +381,7 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
     attacked = attacked[attacked["calibrator"] == "none"]
     attacked = attacked.groupby(["dataset", "model", "loss"])[list(SURVIVAL_COLUMNS)].mean()
     ends = [100 * np.interp(-curve[0] / 2, -curve, SURVIVAL) for curve in attacked.to_numpy()]
-    assert f"half the points lose certainty within {np.ceil(max(ends)):.0f}% of the distance" in words(figure)
+    assert f"half the certain points lose certainty within {np.ceil(max(ends)):.0f}% of the distance" in words(figure)
     shares, at = survival.survival_shares(rows[rows["quantity"] == "certainty"]), SURVIVAL_COLUMNS[7]
     widened = over_seeds(rows[rows["quantity"] == "certainty"], ["probe"], at, (0, 1))
     shares = shares[shares["distance"] == SURVIVAL[7]].sort_values("probe")
@@ -431,4 +431,4 @@ def test_both_kinds_of_points_are_mentioned_if_both_are_present():
     points = table["points"].mask((table["points"] == "train") & (table["model"] == "cnn"), "evaluation")
     both = words(neighbourhood.draw(table.assign(points=points)))
     assert "around training points" in both
-    assert "models that weren't fitted to them: evaluation points" in both
+    assert "evaluation points, if a model wasn't trained on these" in both

@@ -10,6 +10,7 @@ import pytest
 from halobench.reporting.answers.takeaways import LEAST_PAIRS, RULES, SEVERAL_KINDS, takeaway
 
 WORDS = {"what": "excess", "loss": "5-point Mixup", "base": "cross-entropy", "map": "partner scaling"}
+WORDS["best"] = "the best map, partner scaling,"
 MOST_WORDS = 15
 
 
@@ -35,6 +36,9 @@ def wins(won: int, lost: int, drawn: int, kind: str = "") -> pd.DataFrame:
         ({"worst": [0.25, 0.25, 0.25, 1.0], "random": [1.25, 1.25, 1.24, 1.0]}, "ends soon in the worst direction"),
         ({"worst": [0.25, 0.25, 0.25, 1.0]}, "ends soon in the worst direction"),
         ({"worst": [0.25, 0.25, 0.26, 0.4]}, ""),
+        ({"worst": [0.0, 0.0, 0.1, 0.1], "random": [0.0, 0.0, 1.0, 1.0]}, ""),  # half aren't certain at all
+        ({"worst": [0.01, 0.01, 0.01, 0.01], "random": [0.25, 0.25, 0.25, 0.1]}, "much later"),
+        ({"worst": [0.01, 0.01, 0.01, 0.01], "random": [0.25, 0.25, 0.24, 0.1]}, "ends soon in the worst direction"),
         ({"worst": [0.5, 0.5, 0.5, 0.1]}, "reaches halfway"),
         ({"worst": [0.5, 0.5, 0.49, 0.1]}, ""),
     ],
@@ -59,6 +63,12 @@ def test_reach(columns, expected):
         ([0.051, -0.05, 0.0, 0.4], None, ""),
         ([-0.06, -0.06, -0.06, 0.9], None, "the temperature that is optimal on validation samples raises the nll"),
         ([-0.06, -0.06, -0.05, 0.9], None, ""),
+        # What is true of most pairs isn't said if a pair is harmed.
+        ([0.51, 0.51, 0.51, -0.05], None, "the optimal temperature removes most of the excess"),
+        ([0.51, 0.51, 0.51, -0.06], [0.1] * 4, ""),
+        ([0.06, 0.06, 0.06, -0.06], None, ""),
+        ([0.0, 0.0, 0.0, -2.3], None, ""),
+        ([0.51] * 4, [0.1, 0.1, 0.1, -0.2], "the optimal temperature removes most of the excess"),
     ],
 )
 def test_temperature(exact, paper, expected):
@@ -69,9 +79,10 @@ def test_temperature(exact, paper, expected):
     ("parts", "expected"),
     [
         (
-            [wins(1, 1, 2, "MLP"), wins(3, 0, 1, "convolutional")],
-            "beats calibrated cross-entropy on most networks, not",
+            [wins(1, 2, 1, "MLP"), wins(3, 0, 1, "convolutional")],
+            "beats calibrated cross-entropy on most pairs without mlps",
         ),
+        ([wins(1, 1, 2, "MLP"), wins(3, 0, 1, "convolutional")], ""),  # undecided on MLPs
         ([wins(1, 1, 2, "MLP"), wins(3, 1, 0, "convolutional")], ""),  # loses on one, and wins on half of all
         ([wins(0, 0, 2, "MLP"), wins(1, 0, 0, "convolutional")], ""),  # a single one that isn't an MLP
         ([wins(2, 0, 2, "MLP"), wins(3, 0, 1, "attention")], ""),  # wins on half of the MLPs, and on 5 of 8
@@ -80,6 +91,8 @@ def test_temperature(exact, paper, expected):
         ([wins(0, 3, 1)], "calibrated cross-entropy beats uncalibrated 5-point mixup on most pairs"),
         ([wins(2, 2, 3)], "on some pairs, loses on others"),
         ([wins(1, 2, 1)], "hardly ever beats"),
+        ([wins(1, 1, 2)], ""),  # mostly undecided
+        ([wins(1, 1, 1)], ""),  # one pair each
         ([wins(2, 1, 1)], ""),  # loses on a quarter, wins on half
     ],
 )
@@ -93,15 +106,30 @@ def test_mixup(parts, expected):
 @pytest.mark.parametrize(
     ("won", "share", "expected"),
     [
+        # The other pairs are lost.
         (3, [0.51, 0.51, 0.51, 0.0], "partner scaling removes most of what the optimal temperature leaves"),
         (3, [0.5, 0.51, 0.51, 0.0], "partner scaling removes part of what the optimal temperature leaves"),
-        (3, [0.05, 0.06, 0.06, 0.0], "partner scaling lowers the nll slightly"),
+        (3, [0.05, 0.06, 0.06, 0.0], "partner scaling lowers the nll on most pairs"),
+        (3, [0.05, 0.05, 0.06, 0.0], "partner scaling lowers the nll slightly"),
         (2, [0.9] * 4, ""),
-        (1, [0.9] * 4, "the best map, partner scaling, lowers the nll on few pairs"),
+        (1, [0.06, 0.05, 0.0, -0.1], "the best map, partner scaling, raises the nll on most pairs"),
     ],
 )
 def test_maps(won, share, expected):
-    assert said("maps", won=[True] * won + [False] * (4 - won), share=share) == expected
+    lowered = [True] * won + [False] * (4 - won)
+    assert said("maps", won=lowered, lost=[not each for each in lowered], share=share) == expected
+
+
+@pytest.mark.parametrize(
+    ("won", "share", "expected"),
+    [
+        (1, [0.06, 0.05, 0.0, -0.1], "the best map, partner scaling, lowers the nll clearly on few pairs"),
+        (0, [0.06, 0.05, 0.0, -0.1], "the best map, partner scaling, lowers the nll clearly on no pair"),
+        (1, [0.06, 0.06, 0.0, -0.1], ""),  # too few seeds to see what it removes on half of them
+    ],
+)
+def test_maps_if_no_pair_is_lost(won, share, expected):
+    assert said("maps", won=[True] * won + [False] * (4 - won), lost=[False] * 4, share=share) == expected
 
 
 def test_a_take_away_has_at_most_15_words_and_names_its_population():

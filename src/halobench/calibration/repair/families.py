@@ -3,7 +3,7 @@
 - Smooth maps change slowly with the logits: a temperature, partner scaling, a multinomial regression and a network with
   one hidden layer.
 - Local maps predict a sample's label from the labels of samples with similar logits: nearest neighbours, with or
-  without a kernel, and trees. Local maps start from partner scaling, or shrink towards it if few samples are similar.
+  without a kernel, and trees. Both are shrunk towards partner scaling.
 - The map by ranks ignores which class is which. This map predicts how often the label is the class with the largest
   logit, with the second largest logit, and so on.
 

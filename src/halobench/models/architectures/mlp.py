@@ -28,7 +28,7 @@ def perceptron(
     depth: int,
     norm: Callable[[int], tuple[nn.Module, ...]],
 ) -> nn.Module:
-    """Build the perceptron; `norm` maps a number of features to the layers to insert before each rectifier."""
+    """Build the perceptron; `norm`, called with the number of features, returns the layers before each rectifier."""
     sizes = [math.prod(input_shape), *[width] * depth]
     hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), *norm(b), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))

@@ -67,7 +67,7 @@ class Odds:
         return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
 
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
-        """Return the bounds (m,) on balls of given radii (m,), which must not exceed those of the original balls."""
+        """Return the bounds (m,) within balls of the given radii (m,), at most the radii of the original balls."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
         if math.isinf(self.beta):
             return simple

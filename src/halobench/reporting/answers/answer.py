@@ -126,6 +126,9 @@ class Answer:
 # Models and scores ----------------------------------------------------------------------------------------------------
 
 
+EACH_FIRST = "each pair's first loss"
+
+
 def with_base(table: pd.DataFrame) -> pd.DataFrame:
     """Add the column `base`: the loss of the models that the questions are about, for each pair of data set and model.
 
@@ -148,7 +151,7 @@ def base_label(table: pd.DataFrame) -> str:
     losses = set(table.index.get_level_values("base"))
     if losses == {NO_LOSS}:
         return "models trained elsewhere"
-    return within(labels.loss_label(losses.pop())) if len(losses) == 1 else "each pair's first loss"
+    return within(labels.loss_label(losses.pop())) if len(losses) == 1 else EACH_FIRST
 
 
 def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -293,9 +296,10 @@ class Populations(NamedTuple):
         return cls(kinds, known | {name for name, kind in kinds.items() if kind == SYNTHETIC})
 
     def parts(self, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """Return the pairs of each population by its description, or all pairs under "" if there is one population."""
-        kind = values["dataset"].map(self.kinds)
-        given = [name for name in (NOISE, PLANTED, UNSURE) if (kind == name).any()]
+        """Return the pairs of each population by its description, or all under "" if the grid has one population."""
+        kind, kinds = values["dataset"].map(self.kinds), {*self.kinds.values()}
+        uncertain = (NOISE, PLANTED, UNSURE)
+        given = [name for name in uncertain if (kind == name).any()] or [name for name in uncertain if name in kinds]
         others = f"without {given[0] if len(given) == 1 else 'either'}" if given else "on real data"
         parts = {
             f"with {' or '.join(given)}": values[kind.isin(given)],
@@ -303,7 +307,8 @@ class Populations(NamedTuple):
             "on synthetic classes": values[kind == SYNTHETIC],
         }
         parts = {where: part for where, part in parts.items() if len(part)}
-        return parts if len(parts) > 1 else {"": values}
+        populations = {UNSURE if name in uncertain else name for name in kinds}
+        return parts if parts and len(populations) > 1 else {"": values}
 
 
 def if_mixed(values: pd.DataFrame, kinds: Mapping[str, str]) -> Mapping[str, str]:

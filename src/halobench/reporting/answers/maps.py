@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -62,7 +63,7 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     own = [name for name in others if name not in labels.CALIBRATORS and "/" not in name]
     preferred = [name for name in ("partner", "auto") if name in others]
     populations = Populations.of(runs, metrics)
-    best, shared = _best(every, populations)
+    best, shared, where = _best(every, populations)
     drawn = list(dict.fromkeys([*best[:1], *own, *preferred, *best, *others]))[:MOST_MAPS_IN_AN_ANSWER]
     left = means_of(scores["exact"], runs)
     gaps = {name: every[name] for name in drawn}
@@ -70,8 +71,11 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     said = [_gained(labels.calibrator_label(name), values, left, populations) for name, values in gaps.items()]
     if len(drawn) > 1:
         said[0] += f" {_compared(gaps, scores, runs, populations)}"
-    gained = counted(gaps[drawn[0]]).assign(won=lambda each: each["high"] < 0, mean=lambda each: -each["mean"])
-    gained = with_shares(gained, left)
+    gained = counted(gaps[drawn[0]])
+    won, lost = gained["high"] < 0, (gained["low"] > 0) | gained["mean"].eq(math.inf)
+    parts = populations.parts(with_shares(gained.assign(won=won, lost=lost, mean=-gained["mean"]), left))
+    if next(iter(parts), None) != where:  # on which the best map was chosen
+        parts = {}
     leading, styles = labels.calibrator_label(drawn[0]), calibrator_styles(drawn)
     more = [labels.calibrator_label(name) for name in others if name not in drawn]
     chosen = BEST_MAP.format(shared) if shared and len(others) > 1 else ""
@@ -90,23 +94,27 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         left[GROUP].assign(loss="", low=-left["mean"], high=-left["mean"]),
         "all that the temperature leaves",
         more=f"Not shown: {', '.join(more)}." if more else "",
-        takeaway=takeaway("maps", populations.parts(gained) if best else {}, map=within(leading)),
+        takeaway=takeaway(
+            "maps", parts, map=within(leading), best=f"the best map, {within(leading)}," if others[1:] else leading
+        ),
         populations=populations,
     )
 
 
-def _best(gaps: Mapping[str, pd.DataFrame], populations: Populations) -> tuple[list[str], str]:
+def _best(gaps: Mapping[str, pd.DataFrame], populations: Populations) -> tuple[list[str], str, str | None]:
     """Return the maps from the lowest mean NLL to the highest, and a description of the pairs averaged over.
+
+    The third value is the population of these pairs, as in `Populations.parts`.
 
     The means are over the pairs of the first population on which all maps were fitted. Pairs with one seed count only
     if there are no others. If there is no pair on which all maps were fitted, the list of maps is empty.
     """
     means = pd.DataFrame({name: judged(values).set_index(GROUP)["mean"] for name, values in gaps.items()}).dropna()
     if means.empty:
-        return [], ""
+        return [], "", None
     where, part = next(iter(populations.parts(means.reset_index()).items()))
     ranked = part.set_index(GROUP).mean().sort_values(kind="stable")
-    return ranked.index.tolist(), f"{pairs(part)}{where and f' {where}'}"
+    return ranked.index.tolist(), f"{pairs(part)}{where and f' {where}'}", where
 
 
 def _compared(

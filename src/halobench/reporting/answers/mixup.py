@@ -10,6 +10,7 @@ from halobench.core.formatting import count, within
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
+    EACH_FIRST,
     GROUP,
     PAIR,
     Answer,
@@ -38,7 +39,7 @@ from halobench.reporting.styles import loss_styles
 from halobench.results.identities import architectures
 from halobench.storage.columns import KEYS, PAIRED
 
-MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
+MIXUP, OTHER = "Does Mixup do better?", "Does another loss do better?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
 MOST_LOSSES_IN_AN_ANSWER = 4  # losses; Mixup's come first
 LIMIT = (
@@ -108,7 +109,7 @@ def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, s
     table = pd.concat([counted(values).assign(loss=loss) for loss, values in gaps.items()])
     table = table.assign(won=table["high"] < 0, lost=table["low"] > 0)
     table = table.assign(architecture=table["model"].map(kinds).fillna(""))
-    if table.empty:
+    if table.empty or base == EACH_FIRST:
         return ""
     parts = populations.parts(table)
     first = next(iter(parts.values()))
@@ -132,7 +133,7 @@ def wins_by_loss(
         mixed = if_mixed(of_population, kinds or {})
         for mlps, part in reversed(by_kind(of_population, mixed)):
             start = "on MLPs" if mlps else "on other networks" if mixed else ""
-            start = ", ".join(filter(None, ("" if mixed and not mlps else where, start)))
+            start = " ".join(filter(None, (start, "" if mixed and not mlps else where)))
             clauses: list[str] = []
             for loss in part["loss"].unique():
                 values = part[part["loss"] == loss]
@@ -140,8 +141,9 @@ def wins_by_loss(
                 label = within(label) if loss in labels.LOSSES else label
                 label, of = (label, len(values)) if said or clauses else (f"{raw}{label}", pairs(values))
                 won, lost = wins(values), losses(values)
-                wins_on = f"wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}"
-                clauses.append(f"{label} {wins_on if len(counted(values)) else uncounted(values)}")
+                outcome = f"wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}"
+                outcome = f"loses on all {of}" if lost == len(values) > 2 else outcome
+                clauses.append(f"{label} {outcome if len(counted(values)) else uncounted(values)}")
             said.append(f"{start and f'{start}, '}{'; '.join(clauses)}.")
     return " ".join(filter(None, [said[0], sentences(said[1:])]))
 

@@ -94,15 +94,11 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         detail += [f"After the optimal temperature, certainty ends {WAYS[worst]} after {ends}."]
     if alters := _ways(measured[changes, "decision", "none"], populations):
         detail += [f"The decision, which no temperature alters, changes {WAYS[changes]} after {alters}."]
-    ends_by_pair = pd.concat(
-        {
-            which: counted(values).set_index(GROUP)["mean"]
-            for which, key in (("worst", at_worst), ("random", at_random))
-            if len(values := measured[key])
-        },
-        axis=1,
-        join="inner",
-    ).reset_index()
+    by_pair = {
+        which: counted(measured[key]).set_index(GROUP)["mean"]
+        for which, key in (("worst", at_worst), ("random", at_random))
+        if key[0] in (WORST[0], RANDOM[0]) and len(measured[key])
+    }
     return Answer(
         "reach",
         QUESTION,
@@ -115,7 +111,9 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         null.assign(low=null["mean"], high=math.inf) if len(null) else Answer("", "", "").spans,
         NULL,
         percent=True,
-        takeaway=takeaway("reach", populations.parts(ends_by_pair)) if worst == WORST[0] and len(ends_by_pair) else "",
+        takeaway=takeaway("reach", populations.parts(pd.concat(by_pair, axis=1, join="inner").reset_index()))
+        if "worst" in by_pair
+        else "",
         populations=populations,
     )
 

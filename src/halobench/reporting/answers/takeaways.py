@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 
 MOST, FEW = 0.75, 0.25  # of pairs, at least and at most
-LEAST_PAIRS = 2
+LEAST_PAIRS = 3
+SLIGHT = 0.05  # share of an NLL
 MLP = "MLP"
 SEVERAL_KINDS = "with uncertain labels"  # how a take-away calls a population of several kinds
 
@@ -40,11 +41,17 @@ def few(pairs: pd.Series) -> bool:
     return bool(len(pairs)) and float(pairs.mean()) <= FEW
 
 
+def harmless(shares: pd.Series) -> bool:
+    """Return whether no share is clearly below 0, so that a sentence on most pairs hides no harm on others."""
+    return bool((shares >= -SLIGHT).all())
+
+
 def except_mlps(table: pd.DataFrame) -> bool:
-    """Return whether a loss wins on most pairs without an MLP, loses on none of them, and wins on few with an MLP."""
+    """Return whether a loss wins on most of several pairs without MLPs and loses on none, unlike on those with MLPs."""
     mlps, others = (table[(table["architecture"] == MLP) == which] for which in (True, False))
-    known = min(len(mlps), len(others)) >= LEAST_PAIRS and table["architecture"].ne("").all()
-    return bool(known and few(mlps["won"]) and most(others["won"]) and not others["lost"].any())
+    known = min(len(mlps), len(others)) > 1 and table["architecture"].ne("").all()
+    unlike = few(mlps["won"]) and mlps["lost"].sum() > mlps["won"].sum()
+    return bool(known and unlike and most(others["won"]) and not others["lost"].any())
 
 
 # Of each question, in the order in which they are tried. Columns are shares of 1, or whether a pair is won or lost.
@@ -53,15 +60,16 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "certainty ends soon in the worst direction, much later in random ones",
             "on most pairs, certainty ends within a quarter of the distance to the nearest other label in the worst"
-            " direction found, and at least five times farther in random directions",
+            " direction found; in random ones, it reaches a quarter of it, and five times as far as in the worst",
             lambda table: (
-                "random" in table and most((table["worst"] <= 0.25) & (table["random"] >= 5 * table["worst"]))
+                "random" in table
+                and most((table["worst"] <= 0.25) & (table["random"] >= (5 * table["worst"]).clip(lower=0.25)))
             ),
         ),
         Rule(
             "certainty ends soon in the worst direction",
-            "on most pairs, it ends there within a quarter of the distance to the nearest other label",
-            lambda table: most(table["worst"] <= 0.25),
+            "on most pairs, it ends there within a quarter of the distance to the nearest other label, but not at once",
+            lambda table: most((table["worst"] > 0) & (table["worst"] <= 0.25)),
         ),
         Rule(
             "even in the worst direction found, certainty reaches halfway to another label",
@@ -72,34 +80,40 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "temperature": (
         Rule(
             "the paper's fit barely helps; the optimum removes most of the {what}",
-            "on most pairs, the optimal temperature removes over half; the paper's removes under a fifth on all",
-            lambda table: "paper" in table and most(table["exact"] > 0.5) and bool((table["paper"] < 0.2).all()),
+            "on most pairs, the optimal temperature removes over half; the paper's changes it by under a fifth on all",
+            lambda table: (
+                "paper" in table
+                and most(table["exact"] > 0.5)
+                and harmless(table["exact"])
+                and bool((table["paper"].abs() < 0.2).all())
+            ),
         ),
         Rule(
             "the optimal temperature removes most of the {what}",
-            "on most pairs, it removes over half",
-            lambda table: most(table["exact"] > 0.5),
+            "on most pairs, it removes over half; on none does it add over a twentieth",
+            lambda table: most(table["exact"] > 0.5) and harmless(table["exact"]),
         ),
         Rule(
             "the optimal temperature helps, but rarely removes most of the {what}",
-            "it removes over a twentieth on most pairs, and over half on few",
-            lambda table: most(table["exact"] > 0.05) and few(table["exact"] > 0.5),
+            "it removes over a twentieth on most pairs, and over half on few; on none does it add over a twentieth",
+            lambda table: most(table["exact"] > SLIGHT) and few(table["exact"] > 0.5) and harmless(table["exact"]),
         ),
         Rule(
             "the optimal temperature changes the {what} little",
-            "on most pairs, by at most a twentieth",
-            lambda table: most(table["exact"].abs() <= 0.05),
+            "on most pairs, by at most a twentieth; on none does it add more",
+            lambda table: most(table["exact"].abs() <= SLIGHT) and harmless(table["exact"]),
         ),
         Rule(
             "the temperature that is optimal on validation samples raises the NLL",
             "on most pairs, by over a twentieth",
-            lambda table: most(table["exact"] < -0.05),
+            lambda table: most(table["exact"] < -SLIGHT),
         ),
     ),
     "mixup": (
         Rule(
-            "uncalibrated {loss} beats calibrated {base} on most networks, not MLPs",
-            "it wins on most pairs whose model is known not to be an MLP and loses on none; on MLPs, it wins on few",
+            "uncalibrated {loss} beats calibrated {base} on most pairs without MLPs",
+            "it wins on most pairs whose model is known not to be an MLP and loses on none; on MLPs, it wins on few and"
+            " loses on more",
             except_mlps,
         ),
         Rule(
@@ -114,13 +128,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "uncalibrated {loss} beats calibrated {base} on some pairs, loses on others",
-            "it wins on over a quarter of the pairs, and loses on over a quarter",
-            lambda table: not (few(table["won"]) or few(table["lost"])),
+            "it wins on at least two pairs and over a quarter, and loses on at least two and over a quarter",
+            lambda table: all(table[side].sum() > 1 and not few(table[side]) for side in ("won", "lost")),
         ),
         Rule(
             "uncalibrated {loss} hardly ever beats calibrated {base}",
-            "it wins on few pairs",
-            lambda table: few(table["won"]),
+            "it wins on few pairs, and loses on at least half",
+            lambda table: few(table["won"]) and float(table["lost"].mean()) >= 0.5,
         ),
     ),
     "maps": (
@@ -132,17 +146,32 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "{map} removes part of what the optimal temperature leaves",
             "on most pairs, it lowers the NLL and removes over a twentieth",
-            lambda table: most(table["won"]) and most(table["share"] > 0.05),
+            lambda table: most(table["won"]) and most(table["share"] > SLIGHT),
         ),
         Rule(
             "{map} lowers the NLL slightly",
-            "it lowers the NLL on most pairs",
+            "on most pairs, it lowers the NLL, and by at most a twentieth of what is left",
+            lambda table: most(table["won"]) and most(table["share"] <= SLIGHT),
+        ),
+        Rule(
+            "{map} lowers the NLL on most pairs",
+            "on most pairs, it lowers the NLL",
             lambda table: most(table["won"]),
         ),
         Rule(
-            "the best map, {map}, lowers the NLL on few pairs",
-            "it lowers the NLL on few pairs",
-            lambda table: few(table["won"]),
+            "{best} raises the NLL on most pairs",
+            "on most pairs, it raises the NLL",
+            lambda table: most(table["lost"]),
+        ),
+        Rule(
+            "{best} lowers the NLL clearly on no pair",
+            "it lowers the NLL on none, and removes over a twentieth on few",
+            lambda table: not table["won"].any() and few(table["share"] > SLIGHT),
+        ),
+        Rule(
+            "{best} lowers the NLL clearly on few pairs",
+            "it lowers the NLL on few, and removes over a twentieth on few",
+            lambda table: few(table["won"]) and few(table["share"] > SLIGHT),
         ),
     ),
 }

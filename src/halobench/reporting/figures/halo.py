@@ -95,7 +95,7 @@ def _title(shares: pd.DataFrame) -> str:
     if not ends or np.isinf(ends).any():
         return TITLE
     farthest = f"{math.ceil(100 * max(ends))}% of the distance to another label"
-    return f"Under attack, half the points lose certainty within {farthest}"
+    return f"Under attack, half the certain points lose certainty within {farthest}"
 
 
 def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from halobench.reporting.answers.mixup import mixup
 from halobench.reporting.plotting.answer_panels import answer_page
 from halobench.reporting.plotting.style import styled
 
-SHORT = "Does Mixup avoid it?"
+SHORT = "Does Mixup do better?"
 CATEGORY = "1 Answers"
 CAPTION = """\
 Test NLL (in nats) of each other loss, uncalibrated, minus that of cross-entropy at the optimal temperature, per pair of

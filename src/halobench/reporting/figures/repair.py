@@ -24,7 +24,7 @@ noise, or at 0. If the posterior isn't known, the orange part includes the noise
 """
 
 SHOWS = ()  # drawn only if an experiment lists it; its cells then get repair ladders
-TITLE = "What could repair it? Each model's test NLL, by what it would take"
+TITLE = "Each model's test NLL, split by what could repair it"
 HEAD, WIDE = 0.7, 2.8  # inches: height around a panel, width of a panel
 
 

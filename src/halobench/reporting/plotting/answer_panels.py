@@ -85,8 +85,13 @@ def answer_page(answer: Answer) -> Figure:
     figure = blank_figure(WIDTH, height(answer) if answer.series else 0.1)
     if answer.series:
         draw_answer(figure.subplots(), answer)
-    add_head(figure, answer.title, answer.note, legend(answer), WIDTH)
+    add_head(figure, answer.title, _note(answer), legend(answer), WIDTH)
     return figure
+
+
+def _note(answer: Answer) -> str:
+    """Return the line below the title, which also says what a mark is if several share a row."""
+    return f"{answer.note} Each mark is one model." if answer.series and _rows(answer).pooled else answer.note
 
 
 def legend(answer: Answer) -> list[Line2D]:
@@ -102,7 +107,7 @@ def legend(answer: Answer) -> list[Line2D]:
         keys.append(artists.key(answer.hollow, GREY, marker="o", mfc="white", **look))
     if any(series.values["open"].any() for series in answer.series):
         keys.append(artists.key("larger than shown", GREY, marker=">", mfc="white", **look))
-    if len(answer.spans):
+    if len(_spans(answer)):
         tick = {"marker": "|", "ls": "", "ms": 8, "mew": 1.5} if _ticks(answer) else {"lw": 6, "solid_capstyle": "butt"}
         keys.append(artists.key(answer.span, INK if _ticks(answer) else SPAN, **tick))
     return keys
@@ -112,6 +117,12 @@ def _ticks(answer: Answer) -> bool:
     return bool((answer.spans["low"] == answer.spans["high"]).all())
 
 
+def _spans(answer: Answer) -> pd.DataFrame:
+    """Return the spans to draw; spans of several pairs would hide each other in a row."""
+    hidden = len(answer.spans) and not _ticks(answer) and _rows(answer).pooled
+    return answer.spans[:0] if hidden else answer.spans
+
+
 def _face(series: Series, larger: bool) -> dict[str, Any]:
     return {"mfc": "white" if series.hollow or larger else series.style.color, "mew": 1}
 
@@ -119,10 +130,11 @@ def _face(series: Series, larger: bool) -> dict[str, Any]:
 def draw_answer(ax: Axes, answer: Answer) -> None:
     """Draw an answer's dots, intervals and spans, with the names of rows on the left."""
     rows = _rows(answer)
-    low, high = _limits(answer, rows.pooled)
+    spans = _spans(answer)
+    low, high = _limits(answer, spans, rows.pooled)
     ax.axvline(answer.line, color="#8a8a8a", lw=0.8, zorder=1)
-    if len(answer.spans):
-        y, spans = rows.of(answer.spans), answer.spans
+    if len(spans):
+        y = rows.of(spans)
         if _ticks(answer):
             ax.plot(spans["low"], y, "|", color=INK, ms=9, mew=1.5, zorder=2)
         else:
@@ -150,10 +162,10 @@ def draw_answer(ax: Axes, answer: Answer) -> None:
         ax.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def _limits(answer: Answer, pooled: bool) -> tuple[float, float]:
+def _limits(answer: Answer, spans: pd.DataFrame, pooled: bool) -> tuple[float, float]:
     drawn = ("mean",) if answer.joined or pooled else ("mean", "low", "high")
     columns = [each.values[name] for each in answer.series for name in drawn]
-    columns += [answer.spans[name] for name in ("low", "high")] + [pd.Series([answer.line])]
+    columns += [spans[name] for name in ("low", "high")] + [pd.Series([answer.line])]
     values = np.concatenate([column.to_numpy(float) for column in columns])
     values = values[np.isfinite(values)]
     pad = 0.04 * (values.max() - values.min()) or 0.01
@@ -193,7 +205,7 @@ def _part_height(answer: Answer) -> float:
     keys = legend(answer)
     across = max(1, int(WIDTH / (0.5 + 0.065 * max(len(str(key.get_label())) for key in keys))))
     lines = (
-        wrapped(answer.note, WIDTH, 8).count("\n")
+        wrapped(_note(answer), WIDTH, 8).count("\n")
         + 1
         + wrapped(answer.title, WIDTH, BOLD).count("\n")
         + math.ceil(len(keys) / across)
@@ -203,7 +215,7 @@ def _part_height(answer: Answer) -> float:
 
 def _draw_part(part: SubFigure, answer: Answer) -> None:
     """Draw a panel below its take-away and question, and above its legend."""
-    text = wrapped(answer.note, WIDTH, 8)
+    text = wrapped(_note(answer), WIDTH, 8)
     look: dict[str, Any] = {"x": 0.02, "ha": "left", "size": 11, "weight": "bold", "parse_math": False}
     heading = part.suptitle(wrapped(answer.title, WIDTH, BOLD) + "\n" * (text.count("\n") + 1), **look)
     part.add_artist(Annotation(text, (0, 0), xycoords=heading, va="bottom", color=INK, parse_math=False))

@@ -44,7 +44,7 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, measures: dict[str, tuple[
 
 
 def families(table: pd.DataFrame) -> list[str]:
-    """Return the families of a table in the order of panels."""
+    """Return the families of a table in the order of a figure's panels."""
     return labels.ordered(table["family"], DATASETS)
 
 

@@ -80,6 +80,6 @@ def survival_keys(styles: Mapping[str, Style], shares: pd.DataFrame) -> list[Lin
     if equally_searched(shares).any():
         keys.insert(2, artists.key("worst direction: between the two", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
     if shares["quantity"].isin(NULLS).any():
-        words = "random direction, if boundaries were flat (1 to k - 1)"
+        words = "random direction, if boundaries were flat"
         keys.append(artists.key(words, AMBER, marker="s", ms=7, alpha=0.35, ls=""))
     return keys
