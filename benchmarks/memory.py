@@ -22,7 +22,7 @@ HELD_OUT = 1000
 
 def halobench(*arguments: object) -> None:
     """Run a stage in a separate process."""
-    command = [sys.executable, "-m", "halobench.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "halobench.cli.main", "stage", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr[-2000:])

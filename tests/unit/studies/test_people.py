@@ -127,11 +127,11 @@ def test_gaps_are_of_ce_at_its_best_length_scored_by_true_labels():
 
 def test_the_figure_has_a_line_per_network_and_loss_and_a_dot_per_network_and_agreement():
     rows = pd.read_csv(measure.OUT)
-    left, right = draw.draw(rows).axes
-    assert len(left.lines) == len(draw.NETWORKS) * 2
+    certainty, lengths = draw.draw(rows).axes
+    assert len(lengths.lines) == len(draw.NETWORKS) * 2
     chosen = rows[(rows["arm"] == "N") & (rows["labels"] == "person") & (rows["network"] == "resnet")]
     chosen = chosen[(chosen["loss"] == judge.BASE) & (chosen["length"] == judge.FULL)]
-    dots = [float(line.get_ydata()[0]) for line in right.lines if line.get_marker() == draw.NETWORKS["resnet"]]
+    dots = [float(line.get_ydata()[0]) for line in certainty.lines if line.get_marker() == draw.NETWORKS["resnet"]]
     np.testing.assert_allclose(dots, [n / 2 + chosen[f"unwarranted_{n}"].mean() for n in range(3)])
 
 
