@@ -348,7 +348,7 @@ def test_sentences_and_numbers_of_the_answers_follow_them(monkeypatch):
     assert f"certainty ends after {said('reached worst')} of the distance" in reach.short
     assert f"after {said('reached decision')} with label noise" in reach.detail
     wins, defeats = (said(f"won mixup5 exact other{lost}") for lost in ("", " lost"))
-    assert f"5-point Mixup wins on {wins} and loses on {defeats.split()[0]}. Without" in mixup.short
+    assert f"5-point Mixup wins on {wins} and loses on {defeats.split()[0]}. On MLPs without" in mixup.short
     assert f"with label noise, 2-point Mixup wins on {said('won mixup2 paper')} pairs" in mixup.detail
     two, five = (said(f"won {loss} exact").split()[0] for loss in ("mixup2", "mixup5"))
     assert said("won mixup2,mixup5 exact") == f"{two} and {five} of {said('won mixup2 exact').split()[2]}"
