@@ -5,6 +5,8 @@ From the table of ``measure``, for the networks of the tests.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -61,15 +63,9 @@ def draw(table: pd.DataFrame | None = None) -> Figure:
     certainty.set_title("Training images (cross-entropy that fits all labels)")
     keys = [artists.key(labels.loss_label(loss), names.LOSSES[loss].style.color, lw=1.5) for loss in (BASE, MIXED)]
     keys += [artists.key(labels.model_label(name), INK, marker=marker, ls="") for name, marker in NETWORKS.items()]
-    certainty.annotate("share of the two people", (2.35, 1), (0, -4), textcoords="offset points", ha="right", va="top")
-    certainty.annotate(
-        "what the class alone predicts",
-        (2.35, 1 + oracle["unwarranted_2"]),
-        (0, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-    )
+    below: dict[str, Any] = {"xytext": (0, -4), "textcoords": "offset points", "ha": "right", "va": "top"}
+    certainty.annotate("share of the two people", (2.35, 1), **below)
+    certainty.annotate("what the class alone predicts", (2.35, 1 + oracle["unwarranted_2"]), **below)
     figure.legend(handles=keys, loc="outside lower center", ncols=5, columnspacing=1.2)
     figure.suptitle(TITLE, size=9.5, weight="bold")
     return figure

@@ -126,9 +126,6 @@ class Answer:
 # Models and scores ----------------------------------------------------------------------------------------------------
 
 
-EACH_FIRST = "each pair's first loss"
-
-
 def with_base(table: pd.DataFrame) -> pd.DataFrame:
     """Add the column `base`: the loss of the models that the questions are about, for each pair of data set and model.
 
@@ -151,7 +148,7 @@ def base_label(table: pd.DataFrame) -> str:
     losses = set(table.index.get_level_values("base"))
     if losses == {NO_LOSS}:
         return "models trained elsewhere"
-    return within(labels.loss_label(losses.pop())) if len(losses) == 1 else EACH_FIRST
+    return within(labels.loss_label(losses.pop())) if len(losses) == 1 else "each pair's first loss"
 
 
 def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -323,14 +320,25 @@ def by_kind(values: pd.DataFrame, kinds: Mapping[str, str]) -> list[tuple[bool, 
     return [(mlps, values[of_mlps == mlps]) for mlps in (False, True) if (of_mlps == mlps).any()]
 
 
+def outcomes(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs with several seeds, and whether each is `won` or `lost`.
+
+    A pair is won if its interval over seeds lies below 0 or its mean is -infinity, and lost if they lie on the other
+    side.
+    """
+    several = counted(values)
+    low, high, mean = (several[name] for name in ("low", "high", "mean"))
+    return several.assign(won=(high < 0) | (mean == -np.inf), lost=(low > 0) | (mean == np.inf))
+
+
 def wins(values: pd.DataFrame) -> int:
-    """Count the pairs whose difference has an interval over seeds below 0, or a mean of -infinity."""
-    return int(((counted(values)["high"] < 0) | (counted(values)["mean"] == -np.inf)).sum())
+    """Count the pairs that are won."""
+    return int(outcomes(values)["won"].sum())
 
 
 def losses(values: pd.DataFrame) -> int:
-    """Count the pairs whose difference has an interval over seeds above 0, or a mean of infinity."""
-    return int(((counted(values)["low"] > 0) | (counted(values)["mean"] == np.inf)).sum())
+    """Count the pairs that are lost."""
+    return int(outcomes(values)["lost"].sum())
 
 
 def uncounted(values: pd.DataFrame) -> str:

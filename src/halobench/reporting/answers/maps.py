@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -23,6 +22,7 @@ from halobench.reporting.answers.answer import (
     losses,
     means_of,
     of_base,
+    outcomes,
     pairs,
     removes,
     sentences,
@@ -71,9 +71,8 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     said = [_gained(labels.calibrator_label(name), values, left, populations) for name, values in gaps.items()]
     if len(drawn) > 1:
         said[0] += f" {_compared(gaps, scores, runs, populations)}"
-    gained = counted(gaps[drawn[0]])
-    won, lost = gained["high"] < 0, (gained["low"] > 0) | gained["mean"].eq(math.inf)
-    parts = populations.parts(with_shares(gained.assign(won=won, lost=lost, mean=-gained["mean"]), left))
+    gained = outcomes(gaps[drawn[0]])
+    parts = populations.parts(with_shares(gained.assign(mean=-gained["mean"]), left))
     if next(iter(parts), None) != where:  # on which the best map was chosen
         parts = {}
     leading, styles = labels.calibrator_label(drawn[0]), calibrator_styles(drawn)

@@ -10,7 +10,6 @@ from halobench.core.formatting import count, within
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
-    EACH_FIRST,
     GROUP,
     PAIR,
     Answer,
@@ -27,6 +26,7 @@ from halobench.reporting.answers.answer import (
     means_of,
     mixup_losses,
     of_base,
+    outcomes,
     pairs,
     sentences,
     spread,
@@ -78,8 +78,8 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         for fit, compared, against, raw in asked
         if fit in fits and compared
     ]
-    won = pd.concat([counted(of_loss["exact", loss]).assign(loss=loss) for loss in first])
-    won = won[(won["high"] < 0) & won["dataset"].isin(populations.known)]
+    won = pd.concat([outcomes(of_loss["exact", loss]).assign(loss=loss) for loss in first])
+    won = won[won["won"] & won["dataset"].isin(populations.known)]
     left = means_of(others["none"].droplevel("base"), runs).merge(won[GROUP])
     both = if_mixed(gaps["exact"], kinds)
     series = [
@@ -99,17 +99,18 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         CHANGE.format(f"{models} after TS"),
         more=f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else "",
         hollow="hollow: MLPs" if both else "",
-        takeaway=_takeaway({loss: of_loss["exact", loss] for loss in first}, within(models), kinds, populations),
+        takeaway=_takeaway({loss: of_loss["exact", loss] for loss in first}, within(models), kinds, populations)
+        if base.nunique() == 1  # else a sentence can't name it
+        else "",
         populations=populations,
     )
 
 
 def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, str], populations: Populations) -> str:
     """Return the take-away about the loss with the most wins minus defeats in the first population."""
-    table = pd.concat([counted(values).assign(loss=loss) for loss, values in gaps.items()])
-    table = table.assign(won=table["high"] < 0, lost=table["low"] > 0)
+    table = pd.concat([outcomes(values).assign(loss=loss) for loss, values in gaps.items()])
     table = table.assign(architecture=table["model"].map(kinds).fillna(""))
-    if table.empty or base == EACH_FIRST:
+    if table.empty:
         return ""
     parts = populations.parts(table)
     first = next(iter(parts.values()))

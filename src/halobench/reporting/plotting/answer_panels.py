@@ -36,10 +36,19 @@ class _Rows:
 
     names: list[tuple[str, dict[str, str]]]
     places: dict[tuple[str, str, str], int]
-    pooled: bool = False  # whether the pairs of a data set share a row
 
     def of(self, table: pd.DataFrame) -> np.ndarray:
         return np.array([self.places[group] for group in table[GROUP].itertuples(index=False, name=None)], float)
+
+
+def _groups(answer: Answer) -> pd.DataFrame:
+    """Return the data set, model and loss of all dots, once each."""
+    return pd.concat([series.values[GROUP] for series in answer.series]).drop_duplicates()
+
+
+def _pooled(answer: Answer) -> bool:
+    """Return whether the pairs of a data set share a row."""
+    return bool(answer.series) and len(_groups(answer)) > (MOST_JOINED if answer.joined else MOST_ROWS)
 
 
 def _rows(answer: Answer) -> _Rows:
@@ -47,11 +56,11 @@ def _rows(answer: Answer) -> _Rows:
 
     If there are several populations, a heading without dots stands above the rows of each population.
     """
-    table = pd.concat([series.values[GROUP] for series in answer.series]).drop_duplicates()
+    table = _groups(answer)
     losses = {pair: table_views.losses_in(rows) for pair, rows in table_views.groups_of(table, GROUP[:2]).items()}
-    pairs, total = table_views.cells_in(table), sum(map(len, losses.values()))
-    pooled, bold = total > (MOST_JOINED if answer.joined else MOST_ROWS), {"weight": "bold"}
-    rows = _Rows([], {}, pooled)
+    several = len(table) > len(losses)  # losses in some pair
+    pooled, bold = _pooled(answer), {"weight": "bold"}
+    rows = _Rows([], {})
     for where, part in answer.populations.parts(table).items() if answer.populations else [("", table)]:
         if where:
             heading = population_in_words(where)
@@ -61,7 +70,7 @@ def _rows(answer: Answer) -> _Rows:
             for i, loss in enumerate(losses[dataset, model]):
                 if not pooled:
                     name = labels.loss_label(loss) if i else labels.cell_label(dataset, model)
-                    rows.names.append((name, bold if total > len(pairs) and not i else {}))
+                    rows.names.append((name, bold if several and not i else {}))
                 elif dataset not in own:
                     rows.names.append((labels.dataset_label(dataset), {}))
                     own[dataset] = len(rows.names) - 1
@@ -76,7 +85,7 @@ def _lanes(answer: Answer) -> list[Any]:
 
 def height(answer: Answer) -> float:
     """Return the height of an answer's panel in inches."""
-    lanes = 1 if _rows(answer).pooled else len(_lanes(answer))
+    lanes = 1 if _pooled(answer) else len(_lanes(answer))
     return ENDS + len(_rows(answer).names) * (ROW + LANE * (lanes - 1))
 
 
@@ -91,7 +100,7 @@ def answer_page(answer: Answer) -> Figure:
 
 def _note(answer: Answer) -> str:
     """Return the line below the title, which also says what a mark is if several share a row."""
-    return f"{answer.note} Each mark is one model." if answer.series and _rows(answer).pooled else answer.note
+    return f"{answer.note} Each mark is one model." if _pooled(answer) else answer.note
 
 
 def legend(answer: Answer) -> list[Line2D]:
@@ -119,8 +128,7 @@ def _ticks(answer: Answer) -> bool:
 
 def _spans(answer: Answer) -> pd.DataFrame:
     """Return the spans to draw; spans of several pairs would hide each other in a row."""
-    hidden = len(answer.spans) and not _ticks(answer) and _rows(answer).pooled
-    return answer.spans[:0] if hidden else answer.spans
+    return answer.spans if _ticks(answer) or not _pooled(answer) else answer.spans[:0]
 
 
 def _face(series: Series, larger: bool) -> dict[str, Any]:
@@ -129,9 +137,8 @@ def _face(series: Series, larger: bool) -> dict[str, Any]:
 
 def draw_answer(ax: Axes, answer: Answer) -> None:
     """Draw an answer's dots, intervals and spans, with the names of rows on the left."""
-    rows = _rows(answer)
-    spans = _spans(answer)
-    low, high = _limits(answer, spans, rows.pooled)
+    rows, spans, pooled = _rows(answer), _spans(answer), _pooled(answer)
+    low, high = _limits(answer, spans, pooled)
     ax.axvline(answer.line, color="#8a8a8a", lw=0.8, zorder=1)
     if len(spans):
         y = rows.of(spans)
@@ -139,15 +146,15 @@ def draw_answer(ax: Axes, answer: Answer) -> None:
             ax.plot(spans["low"], y, "|", color=INK, ms=9, mew=1.5, zorder=2)
         else:
             ax.hlines(y, spans["low"], spans["high"].clip(upper=high), color=SPAN, lw=6, zorder=1)
-    if answer.joined and not rows.pooled:
+    if answer.joined and not pooled:
         ends = pd.concat(dots.values for dots in answer.series).groupby(GROUP, sort=False)["mean"].agg(["min", "max"])
         y = rows.of(ends.reset_index())
         ax.hlines(y, ends["min"], ends["max"], color="#b5b5b5", lw=2.5, zorder=2)
     lanes = _lanes(answer)
-    offsets = artists.dodge(len(lanes), 0.6 if rows.pooled else 0.75)
+    offsets = artists.dodge(len(lanes), 0.6 if pooled else 0.75)
     for series in answer.series:
         offset = offsets[lanes.index(None if answer.joined else series.style)]
-        _draw_series(ax, series, rows.of(series.values) + offset, not (answer.joined or rows.pooled))
+        _draw_series(ax, series, rows.of(series.values) + offset, not (answer.joined or pooled))
     for artist in (*ax.lines, *ax.collections):  # within the limits, but their boxes confuse the layout of subfigures
         artist.set_in_layout(False)
     ax.set(xlim=(low, high), ylim=(len(rows.names) - 0.4, -0.6), yticks=range(len(rows.names)))
