@@ -103,7 +103,7 @@ def test_partner_scaling_leaves_all_votes_of_a_sample_out_at_once(weighted):
         ]
         log_p = score - np.log(np.exp(score).sum())
         plain -= sum(shares[i, j] * value for j, value in zip(others, log_p, strict=True))
-    objective = partial(_which_nll, fit=fit, logits=z[wrong], targets=shares[wrong])
+    objective = partial(_which_nll, fit=fit, logits=z, targets=shares, wrong=np.flatnonzero(wrong))
     value, gradient, hessian = objective(w)
     assert value == pytest.approx(plain, rel=1e-10)
     np.testing.assert_allclose(gradient, approx_fprime(w, lambda each: objective(each)[0], 1e-6), rtol=1e-3, atol=1e-4)

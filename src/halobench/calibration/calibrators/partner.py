@@ -221,7 +221,7 @@ def fit_checked(logits: np.ndarray, targets: np.ndarray) -> PartnerFit:
     wrong = right < weight
     if wrong.any() and k > 2:
         units = np.array([beta * distance or 1.0, COUNTS_UNIT, COUNTS_UNIT])
-        fit, which = _fit_which(fit, logits[wrong], targets[wrong], units)
+        fit, which = _fit_which(fit, logits, targets, np.flatnonzero(wrong), units)
     fit = replace(fit, which=which.weights)
     features = _cross_fitted(fit, logits, targets, top)
     sizes = np.sqrt((features**2).mean(axis=0))
@@ -303,33 +303,32 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
 
 
 def _fit_which(
-    fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, units: np.ndarray
+    fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, wrong: np.ndarray, units: np.ndarray
 ) -> tuple[PartnerFit, Optimum]:
-    """Return the fit with the prior and symmetry that best predict the labels of wrong predictions, and its best w."""
-    stride = max(1, logits.size // SEARCHED)
-    some = {"logits": logits[::stride], "targets": targets[::stride]}
+    """Return the fit whose prior and symmetry best predict the labels of samples `wrong` (indices), and its best w."""
+    some = wrong[:: max(1, wrong.size * logits.shape[1] // SEARCHED)]
+    nll = partial(_which_nll, logits=logits, targets=targets)
     chosen, best = fit, Optimum(fit.which, math.inf, 0.0, 0.0)
     for symmetric, prior in itertools.product((True, False), PRIORS):
         confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
         tried = replace(fit, confusions=confusions, prior=prior, symmetric=symmetric)
-        optimum = minimise(partial(_which_nll, fit=tried, **some), fit.which, units, best.weights, tolerance=1e-4)
+        optimum = minimise(partial(nll, fit=tried, wrong=some), fit.which, units, best.weights, tolerance=1e-4)
         if optimum.value < best.value:
             chosen, best = tried, optimum
-    return chosen, minimise(
-        partial(_which_nll, fit=chosen, logits=logits, targets=targets), fit.which, units, best.weights
-    )
+    return chosen, minimise(partial(nll, fit=chosen, wrong=wrong), fit.which, units, best.weights)
 
 
 def _which_nll(
-    weights: np.ndarray, fit: PartnerFit, logits: np.ndarray, targets: np.ndarray
+    weights: np.ndarray, fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, wrong: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the leave-one-out NLL of the labels of samples whose top class is wrong.
+    """Return the leave-one-out NLL of the labels of samples `wrong` (indices), whose top class is wrong.
 
     Only votes for classes other than the top one count. The NLL is a sum, returned with its gradient and Hessian in w.
     """
     counts = fit.log_counts(fit.confusions)
     nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
-    for rows in blocks(len(logits), logits.shape[1], WORK):
+    for block in blocks(len(wrong), logits.shape[1], WORK):
+        rows = wrong[block]
         part, mass = _Part.of(logits[rows], fit.beta), mass_of(targets[rows], logits.shape[1]).copy()
         mass[part.numbers, part.top] = 0.0
         total, h = mass.sum(axis=1), 2 * part.gap / (part.gap + fit.mean_gap)
