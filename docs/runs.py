@@ -36,6 +36,7 @@ from halobench.storage.columns import NO_LOSS, TABLE_COLUMNS
 from halobench.storage.tables_io import write_csv
 
 FORMATS = ("svg",)  # of figures: the others take six times as long
+BRAND = "<b>halobench"  # the first words of a page's navigation
 LISTED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))  # the title and question of each run
 LANDING = """# Published runs
 
@@ -69,6 +70,15 @@ def write(out: Path, *chosen: str) -> None:
         tables = run_tables(run)
         with labels.naming(tables["runs"]):
             write_run(run, tables, out / run)
+        link_back(out / run)
+
+
+def link_back(run: Path) -> None:
+    """Add a link to the documentation's list of published runs to each page of a run, before the run's name."""
+    for page in run.rglob("*.html"):
+        up = "../" * len(page.relative_to(run).parts)
+        head, brand, rest = page.read_text("utf-8").partition(BRAND)
+        page.write_text(f'{head}<b><a href="{up}../runs.html">Published runs</a></b>\n{brand}{rest}', "utf-8")
 
 
 @functools.cache  # `mkdocs serve` builds the site again after each edit

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -43,11 +42,11 @@ def take(pages: Iterable[Page]) -> None:
 
 
 def card(results: Path, out: Path) -> None:
-    """What `halobench show` prints where `results` lies, but for the commands, as SVG."""
-    os.environ["COLUMNS"] = str(WIDTH)  # which decides how many calibrations a table has
-    with open(os.devnull, "w") as nothing, contextlib.chdir(results.parent):
+    """What `halobench show` prints of the calibrators and by the known posterior, as SVG."""
+    cell = read_cell(results, CELL)
+    with open(os.devnull, "w") as nothing:
         console = Console(record=True, width=WIDTH, force_terminal=True, highlight=False, file=nothing)
-        console.print(terminal.card(read_cell(Path(results.name), CELL)))
+        console.print(terminal.fits(cell.fits), terminal.metrics(cell.metrics, WIDTH)[0])
         console.save_svg(str(out), title=f"halobench show {CELL}")
 
 

@@ -252,11 +252,13 @@ def test_a_published_run_has_the_pages_of_a_run_from_its_tables_alone(tmp_path, 
     assert written == {
         path.relative_to(tmp_path / "two"): path.read_bytes() for path in (tmp_path / "two").rglob("*.*")
     }
+    (tmp_path / "runs.html").write_text("the documentation's list of runs, next to the folder of their pages")
     pages = {path: path.read_text("utf-8") for path in (tmp_path / "one").rglob("*.html")}
     assert {path.stem for path in pages} == {"index", "explorer", "claims", *PAGES}
     for path, text in pages.items():
         for link in re.findall(r'(?:href|src)="([^"#:]+)[^":]*"', text.partition("<script id")[0]):
             assert (path.parent / link).is_file(), (path, link)
+        assert re.search(r'href="[./]+/runs\.html">Published runs<', text)
         assert str(tmp_path) not in text
         assert ("Left out" in text) == (path.stem == "figures")
     (figures,) = (text for path, text in pages.items() if path.stem == "figures")

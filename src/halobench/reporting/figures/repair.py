@@ -24,7 +24,7 @@ noise, or at 0. If the posterior isn't known, the orange part includes the noise
 """
 
 SHOWS = ()  # drawn only if an experiment lists it; its cells then get repair ladders
-TITLE = "Each model's test NLL, split by what could repair it"
+TITLE = "How much of each model's NLL a temperature repairs, a richer map, or only other training"
 HEAD, WIDE = 0.7, 2.8  # inches: height around a panel, width of a panel
 
 
@@ -37,10 +37,8 @@ def draw(metrics: pd.DataFrame) -> Figure:
     datasets = labels.ordered(parts["dataset"], labels.DATASETS)
     models = labels.ordered(parts["model"], dict.fromkeys(("nearest", "attention", *labels.MODELS)))
     note = (
-        f"From left to right: grey, what no classifier gets below; then what {within(labels.loss_label(loss))} "
-        "training left: what no map of the logits repairs, what a map richer than a temperature repairs, and what a "
-        "temperature repairs; means over seeds. Orange ends at the lowest NLL that any map reached, an upper estimate. "
-        "At the edge: the NLL of longer bars. Other losses are in the table."
+        f"Mean test NLL over seeds after {within(labels.loss_label(loss))} training; arrows give it for bars that are "
+        "cut off. Orange may be too long: it ends at the lowest NLL that any map reached."
     )
     figure, axes = draw_grid(
         PageText(TITLE, note, repair_bars.repair_keys(), "test NLL (nats)", shared=True),
