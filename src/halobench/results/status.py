@@ -83,7 +83,7 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
 
 
 def _is_fixed(job: Job) -> bool:
-    """Return True if a job is a source that is always the same, unlike files on disk, which may have changed."""
+    """Return whether a job is a source that is always the same, unlike files on disk, which may have changed."""
     return job.stage == "source" and not plugins.find("data", job.spec["loader"]).constants.get("FROM_DISK")
 
 

@@ -118,7 +118,7 @@ class Checkpoint:
         self.remove()
 
     def due(self) -> bool:
-        """Return True if it is time to save, because `every` seconds have passed or a signal has arrived."""
+        """Return whether it is time to save, because `every` seconds have passed or a signal has arrived."""
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:

@@ -99,7 +99,7 @@ class Plugin:
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
+    """Return whether a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
@@ -262,7 +262,7 @@ def _options(node: Definition) -> dict[str, Any] | None:
 
 
 def _imports(tree: ast.Module, name: str) -> bool:
-    """Return True if a file may import `name` from another module."""
+    """Return whether a file may import `name` from another module."""
     aliases = (alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names)
     return any(name == (alias.asname or alias.name) or alias.name == "*" for alias in aliases)
 

@@ -55,7 +55,7 @@ class Form:
 
     @property
     def largest(self) -> torch.Tensor:
-        """The largest absolute values (m, ...) of the functions on the ball."""
+        """Return the largest absolute values (m, ...) of the functions on the ball."""
         return self.centre.abs() + self.reach + self.error
 
 

@@ -233,7 +233,7 @@ class Claim:
         return f"{self.statistic} of {self.table}.{self.value}: {body}{otherwise}{where}"
 
     def must_interpolate(self, loss: str) -> bool:
-        """Return True if cells with a given loss count only if they interpolate."""
+        """Return whether cells with a given loss count only if they interpolate."""
         return loss != REFERENCE and (self.interpolating is None or loss in self.interpolating)
 
 
