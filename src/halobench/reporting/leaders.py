@@ -29,7 +29,7 @@ class Compared:
 
     @property
     def ranked(self) -> pd.DataFrame:
-        """The means of the ranking metric; rows are (loss, calibrator)."""
+        """Return the means of the ranking metric; rows are (loss, calibrator), columns are seeds."""
         return pd.DataFrame(self.means.xs(self.metric, level="metric")).dropna(how="all")
 
 

@@ -48,7 +48,7 @@ class State:
 
     @property
     def every_reason(self) -> tuple[str, ...]:
-        """The reasons, of which changed inputs are the last."""
+        """Return the reasons why the result isn't current, with changed inputs last."""
         inputs = f"its {'input' if len(self.moved) == 1 else 'inputs'} {listed([*self.moved])} changed"
         return (*self.reasons, *([inputs] if self.moved else []))
 
