@@ -24,7 +24,7 @@ NESTED = ("state_dict", "model")  # the keys under which some checkpoints store 
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the tensors of a safetensors file by name, and True if they are in the order of their own model."""
+    """Return the tensors of a safetensors file by name, and whether they are in the order of their own model."""
     from safetensors import SafetensorError, safe_open
 
     wrong = f"is a folder; pass {FORMAT}" if path.is_dir() else "no such file"

@@ -41,17 +41,18 @@ class Optimum:
 
     @property
     def T(self) -> float:
-        """The best temperature; inf or 0 if no finite T above 0 is best."""
+        """Return the best temperature; inf or 0 if no finite T above 0 is best."""
         return 1 / self.beta if self.beta else math.inf
 
     @property
     def finite(self) -> bool:
-        """Whether there is a best temperature."""
+        """Return whether a finite temperature above 0 is best."""
         return 0 < self.beta < math.inf
 
     @property
     def tolerance(self) -> float:
-        """By how many nats a right fit may exceed `nll`: .001, but not more than 1% of `gain`, and at least 1e-6."""
+        """Return by how many nats a right fit may exceed `nll`: .001, but not more than 1% of `gain`, and at least
+        1e-6."""
         return max(ROUNDING, min(EXACT, SHARE * self.gain))
 
     def __str__(self) -> str:

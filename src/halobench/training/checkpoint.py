@@ -135,7 +135,8 @@ class Checkpoint:
         self._report(line)
 
     def skip(self, why: str) -> None:
-        """Log why nothing is saved, since nothing could resume from it; raise Interrupted if a signal has arrived."""
+        """Log `why` no checkpoint is saved, since none could be resumed from; raise Interrupted if a signal has
+        arrived."""
         self._last = time.monotonic()
         self._report(f"warning: not saved because {why}")
 

@@ -69,12 +69,12 @@ class Plugin:
 
     @property
     def library(self) -> Library | None:
-        """The library that defines the plug-in, if any."""
+        """Return the library that defines the plug-in, if any."""
         return self.kind.library_of(self.name)
 
     @property
     def is_outside(self) -> bool:
-        """True if the plug-in is named ``module:object``."""
+        """Return whether the plug-in is named ``module:object``."""
         return ":" in self.name
 
     def without_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,7 +322,7 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators before a call to a plug-in's function, and restore them afterwards.
 
     Even a plug-in that draws from a global generator, against the rules, thus returns the same numbers each time. Any
-    exception becomes a SpecError with its file and line.
+    exception becomes a SpecError that names the exception's file and line.
     """
     import numpy as np
 

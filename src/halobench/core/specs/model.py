@@ -111,7 +111,7 @@ class ModelSpec(PluginSpec):
     preprocess: Preprocessing = Field(
         default=None,
         description="Preprocessing of inputs for given weights: timm's (the default for timm models) or the data set's."
-        " For any model, trained here or not, it can also be a mapping with mean and std.",
+        " For any model, trained here or not, the value can also be a mapping with mean and std.",
     )
     trained_on: Text | None = Field(default=None, description="Source on which the given weights were trained.")
 
