@@ -251,8 +251,7 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
 @savable("checked")
 @dataclass(frozen=True, eq=False)
 class CheckedMap:
-    """A plug-in's map `transform` with checks of its errors and results; unless `packaged`, it gets copies of
-    logits."""
+    """A plug-in's map `transform`, with checks of its results; unless `packaged`, the map gets copies of logits."""
 
     transform: Map
     key: str

@@ -71,8 +71,7 @@ class TemperatureSet:
 
     @property
     def labels(self) -> np.ndarray:
-        """Return a copy of the labels (n,), from 0 to k - 1, or for ``soft targets`` of the rows of probabilities (n,
-        k)."""
+        """Return a copy of the labels (n,), from 0 to k - 1, or of the ``soft targets``, probabilities (n, k)."""
         return self._arrays[1].copy()
 
     @functools.cached_property

@@ -51,8 +51,7 @@ class Optimum:
 
     @property
     def tolerance(self) -> float:
-        """Return by how many nats a right fit may exceed `nll`: .001, but not more than 1% of `gain`, and at least
-        1e-6."""
+        """Return by how many nats a right fit may exceed `nll`: .001, but at most 1% of `gain`, and at least 1e-6."""
         return max(ROUNDING, min(EXACT, SHARE * self.gain))
 
     def __str__(self) -> str:

@@ -135,8 +135,7 @@ class Checkpoint:
         self._report(line)
 
     def skip(self, why: str) -> None:
-        """Log `why` no checkpoint is saved, since none could be resumed from; raise Interrupted if a signal has
-        arrived."""
+        """Log `why` no checkpoint is saved, as none could be resumed from; raise Interrupted if a signal came."""
         self._last = time.monotonic()
         self._report(f"warning: not saved because {why}")
 

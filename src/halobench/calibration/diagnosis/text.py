@@ -143,8 +143,7 @@ def _named(calibrator: str) -> str:
 
 
 def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, bool]:
-    """Say why no richer map is recommended, and what the temperature is; the flag, which would mark doubts, is
-    False."""
+    """Say why no richer map is recommended, and what the temperature is; the flag for doubts is False."""
     fit, gain = auto.temperature, auto.temperature_gain
     tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
     reason = f"Richer maps weren't tried: {auto.reason}."

@@ -47,8 +47,7 @@ def harmless(shares: pd.Series) -> bool:
 
 
 def except_mlps(table: pd.DataFrame) -> bool:
-    """Return whether a loss wins on most pairs without MLPs, losing none, but on few with MLPs, losing more of
-    these."""
+    """Return whether a loss wins most pairs without MLPs, losing none, but few with MLPs, losing more of these."""
     mlps, others = (table[(table["architecture"] == MLP) == which] for which in (True, False))
     known = min(len(mlps), len(others)) > 1 and table["architecture"].ne("").all()
     unlike = few(mlps["won"]) and mlps["lost"].sum() > mlps["won"].sum()

@@ -209,8 +209,7 @@ class Claim:
 
     @property
     def lowest_is_best(self) -> bool | None:
-        """Return whether the best baseline has the lowest value; None if neither claim nor metric says which is
-        best."""
+        """Return whether lower values are better among baselines; None if neither claim nor metric says so."""
         return self.best == "lowest" if self.best else of_metric(self.measure).lower_is_better
 
     @property
