@@ -102,7 +102,7 @@ def _fitting(
 
 
 def _named_for(model: nn.Module, values: Mapping[str, torch.Tensor], ordered: bool) -> dict[str, torch.Tensor]:
-    """Return `values` under `model`'s names.
+    """Return the tensors `values`, renamed as in `model`.
 
     If no name in `values` is one of the model's, the prefix ``model.``, which resizing or preprocessing adds, is
     removed. If the names still don't match, but are `ordered` as in another project's model, and the last parts of the

@@ -1,4 +1,4 @@
-"""Compare losses and calibrators by their distance from the posterior on each data set, and report the leader."""
+"""Compare losses and calibrators on each data set by KL, or by NLL without a posterior; report the leader."""
 
 from __future__ import annotations
 

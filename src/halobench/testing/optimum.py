@@ -1,4 +1,4 @@
-"""Find the best temperature for a set of logits, proved twice, and the excess NLL of any other temperature.
+"""Find and prove the best temperature for a set of logits, and the excess NLL of any other temperature.
 
 halobench finds the optimum, which counts only if independent plain code in extended precision finds that the slope of
 the NLL changes its sign around the optimum. The NLL is convex in 1 / T, so a change of sign is a proof.
