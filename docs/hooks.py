@@ -331,7 +331,7 @@ A take-away opens an answer and titles its figure. It is the first sentence belo
 are on pairs of data set and model with several seeds, from one population: pairs with uncertain labels or, if there
 are none, other real data, or else synthetic classes. The take-away names its population if there are others. *Most*
 pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is met,
-there is no take-away."""
+there is no take-away. Temperatures remove shares of the excess, and maps of what the optimal temperature leaves."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

@@ -5,7 +5,7 @@ For each pair of data set and model, a file has the group ``{dataset}/{model}`` 
 =============================== ==========================================================================
 ``probas_cal``, ``probas_test`` (n, k) probabilities, or (n,) for the second of two classes
 ``labels_cal``, ``labels_test`` (n,), whole numbers from 0 to k - 1
-``posterior_test``              optional: (n, k), P(label | x), which halobench writes where it is known
+``posterior_test``              optional: (n, k), P(label | x), which halobench writes if it is known
 =============================== ==========================================================================
 
 ::
@@ -112,7 +112,7 @@ def _pair(place: str, dataset: str, model: str, group: Any) -> Pair:
 def compare(path: Path | str, methods: Sequence[str] = ()) -> pd.DataFrame:
     """Compare temperature scaling, ``auto`` and other calibrators on each pair of a file.
 
-    A floor is added to probabilities: a fitted floor (`halobench.calibration.floor`) if some are 0, or else 1e-12.
+    A floor of 1e-12 is added to probabilities; calibrators get a fitted floor if some probabilities are 0.
 
     Parameters
     ----------

@@ -159,7 +159,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
 
 
 def _scores_pairs(estimator: Any) -> bool:
-    """Return True if a trained classifier's decision function has one column per pair of classes, as an SVC's can."""
+    """Return whether a trained classifier's decision function has one column per pair of classes, as an SVC's can."""
     if hasattr(estimator, "steps"):
         return _scores_pairs(estimator.steps[-1][1])
     if hasattr(estimator, "best_estimator_"):
@@ -202,7 +202,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
 
     @property
     def calibrator_(self) -> Calibrator:
-        """The fitted map, with the labels of the columns as names, as `halobench.Calibrator.load` returns it."""
+        """Return the fitted map as a `halobench.Calibrator`, with the labels of the columns as names."""
         check_is_fitted(self)
         return dataclasses.replace(self._map(), classes=len(self.classes_), names=tuple(map(str, self.classes_)))
 
@@ -317,7 +317,7 @@ class PostHoc(_Scaling):
     classes : (k,) array, optional
         As for `TemperatureScaling`.
     probabilities : bool
-        True if samples are probabilities rather than logits. A floor, `floor_`, is added to them: 1e-12 or, if some are
+        Whether samples are probabilities rather than logits. A floor, `floor_`, is added to them: 1e-12 or, if some are
         0, a fitted floor (`halobench.calibration.floor`).
 
     Attributes
@@ -325,7 +325,7 @@ class PostHoc(_Scaling):
     classes_ : (k,) array
     fit_ : Calibrator
     floor_ : float
-        0 for logits.
+        The number added to probabilities; 0 for logits.
     """
 
     def __init__(
@@ -362,7 +362,7 @@ class PostHoc(_Scaling):
 
 
 class AutoCalibrator(_Scaling):
-    """The calibrator that cross-fitting chooses, or temperature scaling if none is clearly better.
+    """The calibrator that cross-fitting chooses, or a temperature shrunk towards 1 if no candidate clearly gains.
 
     Parameters
     ----------

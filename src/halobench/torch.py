@@ -10,8 +10,8 @@
     torch.onnx.export(calibrated, (inputs,), "calibrated.onnx", dynamo=True)
 
 The module's probabilities equal the calibrator's, to within 1e-12 in float64 and, for logits of usual sizes, within
-1e-6 in float32. Without a model, its inputs are logits, or probabilities with ``probabilities=True``. Gradients flow
-through the map to the logits; the map itself is fixed, so its numbers are buffers.
+1e-6 in float32. Without a model, the module's inputs are logits, or probabilities with ``probabilities=True``.
+Gradients flow through the map to the logits; the map itself is fixed, so its numbers are buffers.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class _Floored(_Map):
 
 
 def _is_top(logits: torch.Tensor) -> torch.Tensor:
-    """Return an array (n, k) that is True at the first of each row's largest logits."""
+    """Return a bool tensor (n, k) that is True at the first of each row's largest logits."""
     return logits.argmax(dim=1, keepdim=True) == torch.arange(logits.shape[1], device=logits.device)
 
 

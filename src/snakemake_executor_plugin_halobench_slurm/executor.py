@@ -30,7 +30,7 @@ NEVER |= {"AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit"}
 
 
 def has_ended(state: str, reason: str) -> bool | None:
-    """Return True if a job has ended; None if in doubt, as for a preempted job, which may return to the queue."""
+    """Return whether a job has ended; None if in doubt, as for a preempted job, which may return to the queue."""
     if state in ENDED:
         return True
     return False if state in queue.ALIVE and reason not in NEVER else None
@@ -137,7 +137,7 @@ class Executor(SlurmExecutor):
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=list(map(str, logs)))
 
     def has_files(self, job: Any) -> bool:
-        """Return True if a job has written its files in this run; files have temporary names until a stage is done."""
+        """Return whether a job has written its files in this run; files have temporary names until a stage is done."""
         since = self.note.stat().st_mtime if self.note else 0.0  # on the same file system's clock
         paths = [Path(path) for path in job.output]
         return all(path.exists() and path.stat().st_mtime >= since for path in paths)

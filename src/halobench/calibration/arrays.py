@@ -58,7 +58,7 @@ def check_whole(key: str, value: Any, least: int) -> None:
 
 
 def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") -> np.ndarray:
-    """Check `logits` (n, k); return float64, or float32 as it is. If `masked`, some logits of a row may be -inf."""
+    """Check `logits` (n, k), and return them in float32 or float64. If `masked`, some logits of a row may be -inf."""
     logits = check_matrix(logits, key)
     logits = logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
@@ -118,12 +118,12 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
 
 
 def in_unit_interval(numbers: np.ndarray) -> bool:
-    """Return True if all numbers lie in [0, 1], and some are neither 0 nor 1."""
+    """Return whether all numbers lie in [0, 1], and some are neither 0 nor 1."""
     return bool(numbers.min() >= 0 and numbers.max() <= 1 and ((numbers > 0) & (numbers < 1)).any())
 
 
 def look_like_probabilities(rows: np.ndarray) -> bool:
-    """Return True if numbers (n, k) lie in [0, 1] and most rows sum to 1, up to rounding, e.g. to float16.
+    """Return whether numbers (n, k) lie in [0, 1] and 90% of rows sum to 1, up to rounding, e.g. to float16.
 
     An array of only 0s and 1s doesn't count, since no model outputs such probabilities.
     """
@@ -278,7 +278,7 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 @np.errstate(invalid="ignore", over="ignore")  # no warnings for infinities, which raise SpecError
 def _check_block(block: np.ndarray, key: str, start: int) -> None:
-    """Check rows as `check_rows` does; in error messages, their numbers begin at `start`."""
+    """Check rows as `check_rows` does; in error messages, the first row has the number `start`."""
     total, low = block.sum(axis=1, dtype=np.float64), block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
     if good.all():

@@ -129,7 +129,8 @@ def fit_and_score(
 ) -> Calibrated:
     """Fit the calibrators of `spec` and score the splits of `targets`; all arrays must already have been checked.
 
-    For the calibrator ``none``, `uncalibrated` logits are scored, by default those to which calibrators are fitted.
+    For the calibrator ``none``, `uncalibrated` logits are scored, by default the logits to which calibrators are
+    fitted.
     """
     fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []

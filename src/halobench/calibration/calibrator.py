@@ -2,8 +2,8 @@
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
 ``module:object``. Calibrators share the functions below `fit` in this module. The calibrators' maps are data classes of
-numbers and arrays, so that they can be saved, pickled and copied; in place of any other map, the data that it was
-fitted to are saved (`Refitted`), if the plug-in is outside the package or sets ``REFITTED = True``.
+numbers and arrays, so that they can be saved, pickled and copied. If a map is anything else, its data are saved instead
+(`Refitted`), provided that the plug-in is outside the package or sets ``REFITTED = True``.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Calibrator(Savable):
 
     @property
     def calibrator(self) -> Calibrator:
-        """The calibrator itself, since fits of every kind have this property."""
+        """Return this object; every other kind of fit returns its calibrator here."""
         return self
 
     def logits(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
@@ -128,7 +128,7 @@ class Calibrator(Savable):
 
 
 def accepts_zeros(transform: Map) -> bool:
-    """Return True if a map takes logits of -inf."""
+    """Return whether a map takes logits of -inf."""
     inner = transform.transform if isinstance(transform, CheckedMap) else transform
     return bool(getattr(inner, "MASKED", False))
 
@@ -197,12 +197,12 @@ def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapp
 
 
 def takes_votes(name: str) -> bool:
-    """Return True if a calibrator can be fitted to votes and weights, i.e. to rows of targets."""
+    """Return whether a calibrator can be fitted to votes and weights, i.e. to rows of targets."""
     return bool(plugins.find("calibrators", name).constants.get("VOTES"))
 
 
 def _is_refitted(name: str) -> bool:
-    """Return True if a calibrator may be saved as the samples that it is fitted to."""
+    """Return whether a calibrator may be saved as the samples that it is fitted to."""
     plugin = plugins.find("calibrators", name)
     return plugin.is_outside or bool(plugin.constants.get("REFITTED"))
 
@@ -228,7 +228,7 @@ def _fit(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str
 
 
 def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
-    """Fit a library's calibrator to the model's probabilities, discarding its output."""
+    """Fit a library's calibrator to the model's probabilities, discarding what the library prints."""
     library, _, class_name = name.partition("/")
     key = f"calibrators.{name}"
     fit_class = importlib.import_module(f"halobench.calibration.adaptors.{library}").fit
@@ -251,7 +251,7 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
 @savable("checked")
 @dataclass(frozen=True, eq=False)
 class CheckedMap:
-    """A plug-in's map `transform`, given a copy of logits (unless `packaged`), with checks of errors and results."""
+    """A plug-in's map `transform`, with checks of its results; unless `packaged`, the map gets copies of logits."""
 
     transform: Map
     key: str

@@ -27,8 +27,8 @@ def cell_ladder(
     """Compute a cell's repair ladder, and the ladder's rows of the metrics table.
 
     `more` contains the model's logits for further draws from the distribution, and their posterior. Without a
-    posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the range of the
-    best map's NLL on the test samples.
+    posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the noise plus the
+    ladder's `training_range`.
     """
     logits = read_array(arrays, "test.logits")
     require(logits.ndim == 2, "test.logits", Found(f"shape {logits.shape}"), "an array (n, k)")

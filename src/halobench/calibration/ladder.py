@@ -11,7 +11,7 @@
 - richer_map is the difference between the NLLs of the best map and of the best temperature.
 - temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
-The best map is a map of the model's probabilities, which is what calibrators map. Adding a constant to all logits of a
+The best map, like a calibrator, is a map of the model's probabilities. Adding a constant to all logits of a
 row doesn't change the probabilities, so what this constant may say about the label counts as information that only
 other training can make visible.
 

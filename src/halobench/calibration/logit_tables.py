@@ -77,7 +77,7 @@ def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tupl
 
 
 def aligned(rows: Any, like: Any) -> Any:
-    """Return a data frame with its columns in the order of those of `like`, if both have the same columns."""
+    """Return the data frame `rows` with its columns in the order of `like`, if both have the same columns."""
     if not (hasattr(rows, "columns") and hasattr(like, "columns")):
         return rows
     columns = list(like.columns)
@@ -105,7 +105,7 @@ def named_columns(logits: Any, labels: Any, names: Any) -> Any:
 
 
 def is_table(logits: Any) -> bool:
-    """Return True if a data frame has columns of classes, such as logit_NAME."""
+    """Return whether a data frame has columns of classes, such as logit_NAME."""
     return any(COLUMN.fullmatch(str(column)) for column in getattr(logits, "columns", ()))
 
 

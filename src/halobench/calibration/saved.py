@@ -2,8 +2,9 @@
 
 The file has an array ``header``, which is JSON in UTF-8, and the arrays that the JSON refers to by name. The JSON says
 which version of the format and of which packages wrote the file, and describes the fit as nested data classes: numbers,
-text, arrays, and the names that `savable` gives to classes, so opening a file runs no code that isn't halobench's. The
-JSON also has a SHA-256 of all other content, which reveals edits. The same fit always gives the same bytes.
+text, arrays, and the names that `savable` gives to classes, so opening a file runs no code from outside halobench,
+unless ``trust=True`` allows it. The JSON also has a SHA-256 of all other content, which reveals edits. The same fit
+always gives the same bytes.
 
 Later versions can open a saved file, too: fields that they add have defaults, and they may move classes, since files
 contain only the names of classes.
@@ -106,7 +107,7 @@ class Savable:
 
         @property
         def calibrator(self) -> Any:
-            """The fit's map, a `halobench.Calibrator`."""
+            """Return the fit's map as a `halobench.Calibrator`."""
 
     def logits(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
         """Return calibrated logits (n, k), float64, for logits (n, k) or probabilities (n, k).
@@ -162,7 +163,7 @@ class Savable:
 
 
 def is_savable(value: Any) -> bool:
-    """Return True if a value consists only of values that files may contain."""
+    """Return whether a value consists only of values that files may contain."""
     try:
         _encode(value, "", {})
     except SpecError:

@@ -183,7 +183,7 @@ def sample_generator(distribution: Distribution, seed: int, *purpose: str) -> np
     """Return the generator for drawing samples from a distribution with a cell's seed.
 
     Distributions with the same number of classes share random numbers, so that a control without overlap, for example,
-    has the same regions and inputs. Distributions with different numbers of classes don't, so a slope on log k is
+    has the same regions and inputs. Distributions with different numbers of classes share none, so a slope on log k is
     fitted to independent draws.
     """
     return generator(seed, *purpose, distribution.classes)

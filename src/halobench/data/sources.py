@@ -92,7 +92,7 @@ def _require(condition: object, spec: SourceSpec, sentence: str) -> None:
 
 
 def is_distribution(loader: str) -> bool:
-    """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
+    """Return whether a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
     return plugins.find("data", loader).returns.rpartition(".")[2] == "Distribution"
 
 
@@ -123,7 +123,7 @@ def _fits(shape: tuple[int, ...], classes: int) -> bool:
 
 
 def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
-    """Return True if official parts, if any, are train, test and optionally val, as disjoint ranges of `size` rows."""
+    """Return whether official parts, if any, are train, test and optionally val, as disjoint ranges of `size` rows."""
     if not parts:
         return True
     if not {"train", "test"} <= set(parts) <= set(SPLITS) or any(len(part) != 2 for part in parts.values()):

@@ -1,8 +1,8 @@
 """Load the data sets that torchvision downloads and reads, stored in its layout under the data root.
 
-Only the published archives are read. The archives' checksums are compared before the archives are opened, because those
-of CIFAR contain pickles; torchvision then compares the checksum of each file in them. Archives are unpacked into a
-temporary folder, so the data root may be read-only.
+Only the published archives are read. The archives' checksums are compared before the archives are opened, because
+CIFAR's archives contain pickles; torchvision then compares the checksum of each file in them. Archives are unpacked
+into a temporary folder, so the data root may be read-only.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def _places(top: str, named: bool) -> tuple[Path, ...]:
 
 
 def _is_library(top: str, folder: Path) -> bool:
-    """Return True if a top-level module was installed into a folder, anywhere and by any installer.
+    """Return whether a top-level module was installed into a folder, anywhere and by any installer.
 
     An editable installation leaves the module in its project, where the user may be editing it, so it isn't a library.
     """

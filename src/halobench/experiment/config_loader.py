@@ -188,7 +188,7 @@ def _check_noise(config: Config) -> Iterator[SpecError]:
 
 
 def _check_titles(config: Config) -> Iterator[SpecError]:
-    """Report each key that names another plug-in or other options, since pages show the key's title."""
+    """Report each key that has the name of another plug-in or of other options, since pages show the name's title."""
     for section, (kind, field) in TITLED.items():
         owners = plugin_facts.owners(kind)
         for key, entry in getattr(config, section).items():

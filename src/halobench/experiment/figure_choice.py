@@ -63,7 +63,7 @@ def tables_read(kind: str, name: str) -> list[str]:
 
 
 def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str], losses: int) -> bool:
-    """Return True if a figure or table has something to show for these loaders, kinds of probe and calibrators.
+    """Return whether a figure or table has something to show for these loaders, kinds of probe and calibrators.
 
     A figure or table always has something to show unless its file defines ``SHOWS``, ``BEYOND`` or ``LOSSES``.
     ``SHOWS`` lists loaders or kinds of probes, at least one of which is needed. With an empty list, the figure or table

@@ -56,7 +56,7 @@ class Config(Sections):
         return self.experiments[experiment].cells()
 
     def is_sound(self, cell: Cell) -> bool:
-        """Return True if the configuration has everything that a cell refers to, and a consistent recipe for it."""
+        """Return whether the configuration has everything that a cell refers to, and a consistent recipe for it."""
         named = cell.dataset in self.datasets and cell.model in self.models and cell.loss in self.losses
         if not named or self.datasets[cell.dataset].source not in self.sources:
             return False

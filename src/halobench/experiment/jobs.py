@@ -39,7 +39,7 @@ class Job:
 
     @property
     def request(self) -> Request:
-        """The job's request, with the current code."""
+        """Return the job's request, with the current code."""
         return Request(self.stage, self.spec, code_map(self.stage, self.plugins))
 
     @property
@@ -52,7 +52,7 @@ class Job:
 
     @property
     def paths(self) -> list[str]:
-        """The paths of the job's outputs and record, below the results folder."""
+        """Return the paths of the job's outputs and record, below the results folder."""
         return [f"{self.scope}{path}" for path in STAGES[self.stage].paths(self.key)]
 
 

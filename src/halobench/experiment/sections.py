@@ -190,8 +190,8 @@ class Sections:
     )
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,
-        description="Folder with the data sets that are read from disk, in torchvision's layout. Changing it reruns"
-        " nothing. Defaults to the environment variable HALOBENCH_DATA or, if it isn't set, to the folder data.",
+        description="Folder with the data sets that are read from disk, in torchvision's layout. Another folder"
+        " reruns nothing. Defaults to the environment variable HALOBENCH_DATA or, if it isn't set, to the folder data.",
     )
     fetch: Flag = Field(default=True, description="Download data sets that are missing from `data_root`.")
     sources: Named[SourceSpec] = Field(
@@ -231,7 +231,7 @@ class Sections:
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(
         default=(),
-        description=f"Small stages ({', '.join(MAIN_PROCESS_STAGES)}) that a run on a cluster submits as jobs. The"
+        description=f"Small stages ({', '.join(MAIN_PROCESS_STAGES)}) that a run on a cluster submits as jobs. All"
         " others run in the main process, since they would wait in a queue for longer than they take.",
     )
     experiments: Named[ExperimentSpec] = Field(description="Grids of cells. A block is the full product of its lists.")

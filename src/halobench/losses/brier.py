@@ -7,7 +7,7 @@ import torch
 from halobench.losses.base import Loss
 
 TITLE = "Brier"
-ABOUT = "squared error of the probabilities"
+ABOUT = "squared error of the probabilities, summed over classes"
 SOURCE = "G. W. Brier, *Verification of Forecasts Expressed in Terms of Probability*, Monthly Weather Review 78, 1950"
 ORDER = 3
 STYLE = ("#1A9A0F", "p", (0, (3, 1.5)))

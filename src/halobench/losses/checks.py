@@ -16,7 +16,7 @@ SMALL = (1, 4, 4)  # the shape of the images on which losses are tried
 
 
 def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[int, ...] = SMALL) -> int:
-    """Build a loss and score a batch as in training; return the number of rows in the batch that the loss returns."""
+    """Build a loss and score a batch as in training; return the number of rows in the batch that its `mix` returns."""
     loss = base.build(spec)
     images, labels = torch.rand(batch, *shape), torch.arange(batch) % classes
     targets = labels if base.takes_labels(loss) else torch.eye(classes)[labels]

@@ -30,11 +30,11 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _foldable(first: nn.Conv2d, second: nn.BatchNorm2d) -> bool:
-    """Return True if both layers are torch's own and the batch norm has running statistics."""
+    """Return whether both layers are torch's own and the batch norm has running statistics."""
     plain = type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d
     return plain and second.running_mean is not None and not (_intercepted(first) or _intercepted(second))
 
 
 def _intercepted(module: nn.Module) -> bool:
-    """Return True if a module has hooks, or a `forward` that replaces its class's."""
+    """Return whether a module has hooks, or a `forward` that replaces its class's."""
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))

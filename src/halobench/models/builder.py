@@ -110,7 +110,7 @@ def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.
 
 
 def _takes(build: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
-    """Return True if, by its signature, a function or class can be called with these arguments."""
+    """Return whether, by its signature, a function or class can be called with these arguments."""
     try:
         inspect.signature(build).bind(*arguments, **options)
     except (TypeError, ValueError):  # ValueError if it has no signature

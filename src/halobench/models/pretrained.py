@@ -24,7 +24,7 @@ NESTED = ("state_dict", "model")  # the keys under which some checkpoints store 
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the tensors of a safetensors file by name, and True if they are in the order of their own model."""
+    """Return the tensors of a safetensors file by name, and whether they are in the order of their own model."""
     from safetensors import SafetensorError, safe_open
 
     wrong = f"is a folder; pass {FORMAT}" if path.is_dir() else "no such file"
@@ -102,7 +102,7 @@ def _fitting(
 
 
 def _named_for(model: nn.Module, values: Mapping[str, torch.Tensor], ordered: bool) -> dict[str, torch.Tensor]:
-    """Return `values` under `model`'s names.
+    """Return the tensors `values`, renamed as in `model`.
 
     If no name in `values` is one of the model's, the prefix ``model.``, which resizing or preprocessing adds, is
     removed. If the names still don't match, but are `ordered` as in another project's model, and the last parts of the

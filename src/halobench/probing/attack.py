@@ -208,7 +208,7 @@ def attack(
 def _starts(
     samples: torch.Tensor, others: torch.Tensor | None, restarts: int, rng: np.random.Generator
 ) -> list[torch.Tensor]:
-    """Return the starting offsets (m, D): zero, offsets to `others`, and random ones (drawn even if not needed)."""
+    """Return the first `restarts` of these starting offsets (m, D): zero, offsets to `others`, and random ones."""
     flat = samples.flatten(1)
     starts = [torch.zeros_like(flat)] + ([others - flat] if others is not None else [])
     for _ in range(restarts - len(starts)):
@@ -272,7 +272,7 @@ def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tenso
 
 
 def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which offsets (r, D) are below the level, and all offsets, with those below shortened to a crossing.
+    """Return which offsets (r, D) are below the level, and all offsets; each one below is shortened to a crossing.
 
     The model was evaluated at the shortened offsets, which are below the level. Offsets that aren't below the level are
     unchanged.
@@ -315,7 +315,7 @@ def attacked_radius(
 ) -> np.ndarray:
     """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    Each is an upper bound on the true smallest distance, since the model was evaluated at a point that far away.
+    Each distance is an upper bound on the true smallest one, since the model was evaluated at a point that far away.
 
     Parameters
     ----------
@@ -329,7 +329,7 @@ def attacked_radius(
         A confidence, above 0 and below 1.
     beta : float
         Positive inverse temperature by which the logits are multiplied. If beta is ``math.inf``, the confidence is 1 or
-        0, and the distance is that at which another class overtakes the label, whatever the level.
+        0, and another class overtakes the label at the distance returned, whatever the level.
     effort : Effort, optional
         The norm to use, and how long to search.
     seed : int, optional

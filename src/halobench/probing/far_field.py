@@ -35,18 +35,18 @@ class FarField:
     classes : int64 array (n, R)
         The class that eventually has the largest logit.
     tends_to_one : bool array (n, R)
-        True if that class's confidence tends to 1.
+        Whether the confidence in the class in `classes` tends to 1.
     slope_gap : float64 array (n, R)
-        How much faster that class's logit grows than any other, in logits per unit of distance. A gap below 1e-12 of
-        the terms that the last layer adds up counts as 0, since rounding could cause it.
+        How much faster the logit of the class in `classes` grows than any other, per unit of distance. A gap below
+        1e-12 of the terms that the last layer adds up counts as 0, since rounding could cause it.
     last_kink : float64 array (n, R)
         The last distance at which a rectifier or a comparison in max pooling changes its decision, or 0 if there is
         none; NaN if not `exact`. Beyond this distance, the logits are affine.
     certain_from : float64 array (n, R)
-        The distance, at or beyond the last kink, from which that class's confidence is always at or above the level;
-        infinite if the confidence doesn't tend to 1.
+        The distance, at or beyond the last kink, from which the confidence in the class in `classes` is always at least
+        the level; infinite if the confidence doesn't tend to 1.
     exact : bool
-        True if the results were derived from the last affine piece of the network. Otherwise, the logits were evaluated
+        Whether the results were derived from the last affine piece of the network. Otherwise, the logits were evaluated
         at `DISTANCES`; a confidence within `NEARLY_ONE` of 1 at the last distance counts as tending to 1, and
         certain_from is one of the `DISTANCES`.
     reason : str
@@ -239,7 +239,7 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 
 
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether the evaluated confidences tend to 1, and the distance from which on they all reach the level."""
+    """Return whether the evaluated confidences tend to 1, and the distance from which all of them reach the level."""
     assert tails.read is not None
     column = classes[:, None, None].expand(-1, len(DISTANCES), 1)
     confidences = torch.softmax(beta * tails.read, dim=2).gather(2, column)[:, :, 0]

@@ -49,12 +49,12 @@ class Neighbourhood:
         (standard errors clustered by sample). Each standard error is the standard deviation of the sample means divided
         by the square root of their number, which treats the samples as draws from an infinite population. Since samples
         are actually drawn without replacement from the training set, this standard error is on average no smaller than
-        that of the mean over that set.
+        the true one.
     radii : DataFrame
         One row per sample, ray, quantity and calibrator. The radius is the first distance at which the confidence is
         below the threshold (for the quantity ``certainty``) or half its value at distance 0 (``half_level``), or at
         which another class overtakes the label (``decision``). Columns are point (the sample), ray, quantity,
-        calibrator, threshold, radius, censored (True if the walk ended first; radius is then its length),
+        calibrator, threshold, radius, censored (whether the walk ended first; the radius is then the walk's length),
         other_distance (the distance to the nearest training sample with a different label) and line_length (the
         distance to the ray's target; NaN if there is none).
     """

@@ -1,9 +1,9 @@
 """Find the distances at which the confidence falls along each ray, by bracketing and bisection.
 
 There are three kinds of radius: ``certainty`` is the first distance at which the confidence is below the threshold,
-``half_level`` is the first at which it is half its value at distance 0, and ``decision`` is the first at which another
-class overtakes the label. The certainty and half-level radii are found for each calibrator, but the decision radius
-only once, since it doesn't depend on temperature.
+``half_level`` is the first at which it is below half its value at distance 0, and ``decision`` is the first at which
+another class overtakes the label. The certainty and half-level radii are found for each calibrator, but the decision
+radius only once, since it doesn't depend on temperature.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Bracket:
 
     If a value falls below the level and recovers between two neighbouring grid distances, the fall goes unnoticed, so
     the grid (m, S) determines which end counts as first. The value compared with `level` is the confidence of the
-    calibrator `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which this value is
+    calibrator `name` or, if `name` is None, the logit gap; `ended` (m, R, S) marks the distances at which this value is
     below the level.
     """
 

@@ -1,4 +1,4 @@
-"""Compare losses and calibrators by their distance from the posterior on each data set, and report the leader."""
+"""Compare losses and calibrators on each data set by KL, or by NLL without a posterior; report the leader."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Compared:
 
     @property
     def ranked(self) -> pd.DataFrame:
-        """The means of the ranking metric; rows are (loss, calibrator)."""
+        """Return the means of the ranking metric; rows are (loss, calibrator), columns are seeds."""
         return pd.DataFrame(self.means.xs(self.metric, level="metric")).dropna(how="all")
 
 

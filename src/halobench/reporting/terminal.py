@@ -49,22 +49,22 @@ class Rows:
 
     @property
     def headings(self) -> list[str]:
-        """The headings of the columns; headings of numbers are broken before brackets."""
+        """Return the headings of the columns; headings of numbers are broken before brackets."""
         return [name if i < self.right else name.replace(" (", "\n(") for i, name in enumerate(self.columns)]
 
     @property
     def least_width(self) -> int:
-        """The fewest terminal columns in which the table fits."""
+        """Return the fewest terminal columns in which the table fits."""
         return sum(least for _, least in self._limits) + self._between
 
     @property
     def _between(self) -> int:
-        """The terminal columns between the table's columns and at its edges."""
+        """Return the number of terminal columns between the table's columns and at its edges."""
         return 3 * len(self.columns) - 1
 
     @property
     def _limits(self) -> list[tuple[int, int]]:
-        """The width of each column with unwrapped lines, and its smallest width; columns of numbers never shrink."""
+        """Return each column's width with unwrapped lines, and its smallest width; columns of numbers never shrink."""
         limits = []
         for index, column in enumerate(zip(self.headings, *self.rows, strict=True)):
             longest = max(cell_len(line) for entry in column for line in entry.split("\n"))

@@ -113,19 +113,19 @@ class _CellFiles:
 
     @property
     def noise(self) -> float:
-        """The probability that a label was replaced."""
+        """Return the probability that a label was replaced, in [0, 1]."""
         with reading(self.folder / "train.json", "a training record"):
             return float(self.records["train"]["spec"]["dataset"].get("noise", {}).get("p", 0.0))
 
     @property
     def kinds(self) -> dict[str, str]:
-        """The kinds of the cell's probes, by name."""
+        """Return the kinds of the cell's probes, by the probes' names."""
         probes = self.records["probe"]["spec"]["probes"] if self.probed else {}
         return {name: spec.get("kind", name) for name, spec in probes.items()}
 
     @property
     def attacks(self) -> list[str]:
-        """The adversarial probes in the Euclidean norm, or none if inputs have fewer than 2 dimensions."""
+        """Return the names of adversarial probes in the Euclidean norm; none if inputs have fewer than 2 dimensions."""
         if not self.probed or self.records["probe"].get("dimension", 0) < 2:
             return []
         probes = self.records["probe"]["spec"]["probes"].items()
@@ -192,7 +192,7 @@ def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _read_csvs(files: Sequence[tuple[Path, bytes]], least: int = 1) -> tuple[pd.DataFrame, list[int]]:
-    """Read CSV files with at least `least` rows each."""
+    """Read CSV files with at least `least` rows each; return their rows in one table, and each file's row count."""
     if (joined := _read_joined(files, least)) is not None:
         return joined
     tables = [parse_csv(path, content, least=least) for path, content in files]
@@ -218,7 +218,7 @@ def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.Da
 
 
 def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Read the cells' curves; also return each cell's number of rows."""
+    """Read the cells' curves into one table; also return each cell's number of rows."""
     tables = [parse_parquet(path, content, least=0) for path, content in files]  # searches have no curves
     return join_tables([path for path, _ in files], tables).to_pandas(), [len(table) for table in tables]
 

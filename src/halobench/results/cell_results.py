@@ -46,17 +46,17 @@ class CellResults:
 
     @property
     def train(self) -> Mapping[str, Any]:
-        """The record of the cell's training."""
+        """Return the record of the cell's training."""
         return self.records["train"]
 
     @property
     def source(self) -> str:
-        """The name of the cell's source."""
+        """Return the name of the cell's source."""
         return self.train["spec"]["dataset"]["source"]
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The specs of the cell's stages by dotted key, including the seed."""
+        """Return the specs of the cell's stages by dotted key, including the seed."""
         spec = {"seed": self.train["seed"], **self.train["spec"]}
         if "calibrate" in self.records:
             spec["calibrate"] = self.records["calibrate"]["spec"]
@@ -89,7 +89,7 @@ def cell_names(results: Path) -> list[str]:
 
 
 def find_cell(results: Path, name: str) -> str:
-    """Return the only trained cell whose name is or contains `name`, or whose path is `name`."""
+    """Return the name of the only trained cell whose name is or contains `name`, or whose path is `name`."""
     names = cell_names(results)
     name = name if name in names else name_below_runs(name)
     if name in names:
@@ -192,7 +192,7 @@ def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
 
 
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
-    """Return the commands that reproduce a cell in `out`, starting with its source's command (`read_source_spec`)."""
+    """Return the commands that reproduce a cell in the folder `out`, the source's first unless its spec is None."""
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
     arguments: tuple[str, ...]

@@ -39,7 +39,7 @@ class Inventory:
 
     @property
     def note(self) -> str:
-        """A note on what is missing, for the corner of a figure; "" if nothing is missing."""
+        """Return a note on what is missing, for the corner of a figure; "" if nothing is missing."""
         size = len(self.cells) + sum(row["loss"] != REFERENCE for row in self.missing)
         return f"partial: {len(self.cells)} of {size} cells" if self.missing else ""
 

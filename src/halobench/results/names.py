@@ -36,7 +36,7 @@ class Name:
 
     @property
     def axis(self) -> str:
-        """The label with the unit, as shown on axes and in headings."""
+        """Return the label with the unit, if any, as shown on axes and in headings."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 

@@ -48,7 +48,7 @@ class State:
 
     @property
     def every_reason(self) -> tuple[str, ...]:
-        """The reasons, of which changed inputs are the last."""
+        """Return the reasons why the result isn't current, with changed inputs last."""
         inputs = f"its {'input' if len(self.moved) == 1 else 'inputs'} {listed([*self.moved])} changed"
         return (*self.reasons, *([inputs] if self.moved else []))
 
@@ -83,7 +83,7 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
 
 
 def _is_fixed(job: Job) -> bool:
-    """Return True if a job is a source that is always the same, unlike files on disk, which may have changed."""
+    """Return whether a job is a source that is always the same, unlike files on disk, which may have changed."""
     return job.stage == "source" and not plugins.find("data", job.spec["loader"]).constants.get("FROM_DISK")
 
 

@@ -39,13 +39,13 @@ class Arguments:
 
     @property
     def snakefile(self) -> Path | None:
-        """The Snakefile that Snakemake would read, or None if there is no Snakefile."""
+        """Return the Snakefile that Snakemake would read, or None if there is no Snakefile."""
         names = [self.options.snakefile] if self.options.snakefile else filter(os.path.exists, SNAKEFILES)
         return next(map(Path, names), None)
 
     @property
     def is_ours(self) -> bool:
-        """True if the Snakefile is this project's own, and doesn't just use the project's workflow as a module."""
+        """Return whether the Snakefile is this project's own, rather than one that uses its workflow as a module."""
         path = self.snakefile
         if path is None or not path.is_file():
             return False
@@ -54,7 +54,7 @@ class Arguments:
 
     @property
     def asks(self) -> bool:
-        """True if Snakemake answers a question instead of running anything (dry runs don't count)."""
+        """Return whether Snakemake answers a question instead of running anything (dry runs don't count)."""
         return any(QUESTIONS.fullmatch(name) and value for name, value in vars(self.options).items())
 
     def with_options(self, *options: str) -> list[str]:

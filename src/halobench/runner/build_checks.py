@@ -65,7 +65,7 @@ def outside_calibration(config: Config) -> list[tuple[str, str]]:
 
 
 def _is_outside(entry: str | Mapping[str, CalibratorSpec | MetricSpec]) -> bool:
-    """Return True if an entry in a list of calibrators or metrics names a plug-in outside the package."""
+    """Return whether an entry in a list of calibrators or metrics names a plug-in outside the package."""
     return any(":" in name for name in ([entry] if isinstance(entry, str) else [each.name for each in entry.values()]))
 
 

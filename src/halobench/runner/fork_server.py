@@ -141,7 +141,7 @@ def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _load(stage: str) -> bool:
-    """Import a stage's modules; return True if a fork would lose no threads (Arrow restarts its threads in a fork)."""
+    """Import a stage's modules; return whether a fork would lose no threads (Arrow restarts its threads in a fork)."""
     from halobench.core import plugins
     from halobench.experiment.code_version import read_ahead, stage_modules
     from halobench.storage.layout import STAGES

@@ -64,7 +64,7 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
 
 
 def _is_free(path: Path) -> bool:
-    """Return True if no process known to this host holds a lock; during the check, no other run can check or enrol."""
+    """Return whether no process known to this host holds a lock; during the check, no other run can check or enrol."""
     with _deciding(path.parents[3]), contextlib.suppress(Timeout), FileLock(path, timeout=0):
         return True
     return False

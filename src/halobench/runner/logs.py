@@ -44,17 +44,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The job's stage and key."""
+        """Return the job's stage and key."""
         return self.stage if self.key == self.stage else f"{self.stage} {self.key}".strip()
 
     @property
     def age(self) -> float:
-        """The seconds since the job's start."""
+        """Return the seconds since the job's start."""
         return time.time() - self.since
 
     @property
     def written(self) -> bool:
-        """True if the job has written to its log; older lines come from an earlier attempt."""
+        """Return whether the job has written to its log; older lines come from an earlier attempt."""
         try:
             return self.log.stat().st_mtime >= self.since - 1
         except OSError:
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """The job's state: running, in the queue, failed, or stopped by a signal."""
+        """Return the job's state: running, in the queue, failed, or stopped by a signal."""
         if self.reason:
             return "stopped" if STOPPED in self.reason else "failed"
         return "running" if self.local or self.written else "in the queue"

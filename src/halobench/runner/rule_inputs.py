@@ -234,7 +234,7 @@ class RuleInputs:
 
     @functools.cached_property
     def _made_weights(self) -> set[str]:
-        """The weights files that rules write for this configuration."""
+        """Return the paths of the weights files that rules write for this configuration."""
         cells = {cell.path for name in self.config.experiments for cell in self.config.cells(name)}
         fetched = [name for name, model in self.config.models.items() if model.pretrained]
         paths = [STAGES["train"].paths(cell)[0] for cell in cells] + [STAGES["weights"].paths(m)[0] for m in fetched]

@@ -134,7 +134,7 @@ def _to_make_first(chosen: Mapping[status.Name, Job], states: status.States) -> 
 
 
 def _is_local(options: argparse.Namespace) -> bool:
-    """Return True if all jobs run on this machine."""
+    """Return whether all jobs run on this machine."""
     return options.executor in (None, "local") and not options.workflow_profile
 
 

@@ -46,7 +46,7 @@ class RunPlan:
 
     @property
     def results(self) -> Path:
-        """The results folder."""
+        """Return the path of the results folder."""
         return self.folder / self.named
 
     def survey(self, which: str = "run") -> tuple[list[job_list.Job], dict[status.Name, status.State]]:

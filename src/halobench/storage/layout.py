@@ -108,7 +108,7 @@ class Stage:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The wildcards that identify the stage's jobs."""
+        """Return the wildcards that identify the stage's jobs."""
         return tuple(re.findall(r"{(\w+)}", self.key))
 
     def record_path(self, key: str) -> str:
@@ -129,7 +129,7 @@ class Stage:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """Patterns for the paths of the stage's records below the results folder."""
+        """Return patterns for the paths of the stage's records below the results folder."""
         pattern = self.record.format("/".join("*" if "{" in part else part for part in self.key.split("/")))
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
 
@@ -140,7 +140,7 @@ class Stage:
 
     @property
     def output_patterns(self) -> tuple[str, ...]:
-        """Patterns for the paths of the stage's files; none if each figure or table has separate files."""
+        """Return patterns for the paths of the stage's files; none if each figure or table has separate files."""
         names = () if self.each else (*self.writes, *self.may_write)
         paths = map(PurePosixPath, self.records)
         return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)

@@ -26,7 +26,7 @@ class Request:
 
 
 def outside_plugins(spec: Any) -> bool:
-    """Return True if a spec uses a plug-in outside the package, ``module:object``."""
+    """Return whether a spec uses a plug-in outside the package, ``module:object``."""
     return OUTSIDE.search(to_json(spec)) is not None
 
 

@@ -58,7 +58,7 @@ def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
 
 
 def _is_plain(column: pd.Series) -> bool:
-    """Return True if a column holds only double-precision floats, only integers or only strings."""
+    """Return whether a column holds only double-precision floats, only integers or only strings."""
     numbers = column.dtype == np.float64 or pd.api.types.is_integer_dtype(column.dtype)
     return numbers or pd.api.types.infer_dtype(column) == "string"
 

@@ -125,7 +125,7 @@ def _read(path: Path, record: Mapping[str, Any]) -> list[str]:
 
 
 def _leaves(name: str) -> bool:
-    """Return True if a relative path leads outside the folder that it starts from."""
+    """Return whether a relative path leads outside the folder that it starts from."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts
 

@@ -66,17 +66,17 @@ class TemperatureSet:
 
     @property
     def logits(self) -> np.ndarray:
-        """A copy of the logits (n, k), in float64 for most sets."""
+        """Return a copy of the logits (n, k), in float64 for most sets."""
         return self._arrays[0].copy()
 
     @property
     def labels(self) -> np.ndarray:
-        """A copy of the labels (n,) from 0 to k - 1 or, for ``soft targets``, of the rows of probabilities (n, k)."""
+        """Return a copy of the labels (n,), from 0 to k - 1, or of the ``soft targets``, probabilities (n, k)."""
         return self._arrays[1].copy()
 
     @functools.cached_property
     def optimum(self) -> Optimum:
-        """The best temperature (`T`), its mean NLL (`nll`), and the uncalibrated NLL minus this NLL (`gain`)."""
+        """Return the best temperature (`T`), its mean NLL (`nll`), and the uncalibrated NLL minus this NLL (`gain`)."""
         return optimum(*self._arrays)
 
     def check(self, T: float, *, reported: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Find the best temperature for a set of logits, proved twice, and the excess NLL of any other temperature.
+"""Find and prove the best temperature for a set of logits, and the excess NLL of any other temperature.
 
 halobench finds the optimum, which counts only if independent plain code in extended precision finds that the slope of
 the NLL changes its sign around the optimum. The NLL is convex in 1 / T, so a change of sign is a proof.
@@ -41,17 +41,17 @@ class Optimum:
 
     @property
     def T(self) -> float:
-        """The best temperature; inf or 0 if no finite T above 0 is best."""
+        """Return the best temperature; inf or 0 if no finite T above 0 is best."""
         return 1 / self.beta if self.beta else math.inf
 
     @property
     def finite(self) -> bool:
-        """Whether there is a best temperature."""
+        """Return whether a finite temperature above 0 is best."""
         return 0 < self.beta < math.inf
 
     @property
     def tolerance(self) -> float:
-        """By how many nats a right fit may exceed `nll`: .001, but not more than 1% of `gain`, and at least 1e-6."""
+        """Return by how many nats a right fit may exceed `nll`: .001, but at most 1% of `gain`, and at least 1e-6."""
         return max(ROUNDING, min(EXACT, SHARE * self.gain))
 
     def __str__(self) -> str:

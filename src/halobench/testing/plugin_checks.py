@@ -146,7 +146,7 @@ def check_calibrator(name: str, **options: Any) -> None:
 
     The calibrator must map logits to calibrated logits of the same shape, row by row, without changing its arguments,
     and return the same bytes for the same data. It must be possible to save the calibrator.
-    If all predictions are right, it must also return probabilities, or a `Calibrator` that says why it can't.
+    If all predictions are right, the calibrator must also return probabilities, or a `Calibrator` that says why not.
     """
     from halobench.calibration import calibrator, saved
 

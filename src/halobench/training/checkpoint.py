@@ -118,7 +118,7 @@ class Checkpoint:
         self.remove()
 
     def due(self) -> bool:
-        """Return True if it is time to save, because `every` seconds have passed or a signal has arrived."""
+        """Return whether it is time to save, because `every` seconds have passed or a signal has arrived."""
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
@@ -135,7 +135,7 @@ class Checkpoint:
         self._report(line)
 
     def skip(self, why: str) -> None:
-        """Log why nothing is saved, since nothing could resume from it; raise Interrupted if a signal has arrived."""
+        """Log `why` no checkpoint is saved, as none could be resumed from; raise Interrupted if a signal came."""
         self._last = time.monotonic()
         self._report(f"warning: not saved because {why}")
 

@@ -121,12 +121,12 @@ def name_device_errors() -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return True for an out-of-memory error of a GPU or of the CPU."""
+    """Return whether an error is an out-of-memory error of a GPU or of the CPU."""
     return _is_full_gpu(error) or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _is_full_gpu(error: Exception) -> bool:
-    """Return True for an out-of-memory error of a GPU, which torch or one of CUDA's libraries raises."""
+    """Return whether an error is a GPU's out-of-memory error, which torch or one of CUDA's libraries raises."""
     words = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(each in str(error) for each in words)
 

@@ -127,7 +127,7 @@ class TrainingRun:
 
     @property
     def reads_at_once(self) -> bool:
-        """Return True if a number can be read from the device without waiting."""
+        """Return whether a number can be read from the device without waiting."""
         return self.device.type == "cpu"
 
     @property

@@ -24,7 +24,7 @@ def fit(
 
     def calibrated(p: np.ndarray) -> np.ndarray:
         mapped = fitted.transform(p)
-        # With two classes, it returns only the probability of the second.
+        # With two classes, netcal returns only the probability of the second.
         return mapped if mapped.ndim == 2 else np.stack([1 - mapped, mapped], axis=1)
 
     return calibrated

@@ -2,7 +2,7 @@
 
 Unless a candidate clearly gains, the choice is a temperature that is shrunk towards 1 to the extent that the samples
 leave open whether 1 is right (`halobench.calibration.calibrators.shrunk`). The choice is called ``none`` if this
-temperature is 1, ``exact`` if it is that of temperature scaling (TS), and ``shrunk`` otherwise.
+temperature is 1, ``exact`` if it is the optimum of temperature scaling (TS), and ``shrunk`` otherwise.
 
 The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
 On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample is
@@ -158,7 +158,7 @@ class AutoFit(Savable):
 
     @property
     def keeps_temperature(self) -> bool:
-        """Whether no candidate is chosen."""
+        """Return whether no candidate is chosen."""
         return self.chosen in TEMPERATURES
 
     def fit(self, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
@@ -390,7 +390,7 @@ def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
 
 
 def missing_classes(logits: np.ndarray, targets: np.ndarray) -> list[int]:
-    """Return the classes that have no labels although TS expects too many for that to be chance."""
+    """Return the classes that have no labels although TS expects so many that chance is an unlikely reason."""
     absent = mass_of(targets, logits.shape[1]).sum(axis=0) == 0
     if not absent.any():
         return []

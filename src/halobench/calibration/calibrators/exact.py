@@ -72,7 +72,7 @@ class TemperatureFit(Savable):
 
     @property
     def calibrator(self) -> Calibrator:
-        """The map; at T = infinity, its logits still differ slightly, so that predictions stay the same."""
+        """Return the map; at T = inf, its logits still differ slightly, which keeps the predictions."""
         return scaling(self)
 
     def fit(self, logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:

@@ -52,8 +52,9 @@ class Gap:
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit b0 and b1 to minimise the NLL plus a small ridge towards TS.
 
-    The fit is finite on separable data, and its NLL never exceeds that of TS. The reported gradient is the
-    violation of the Karush-Kuhn-Tucker conditions of an optimum with b0, b1 >= 0.
+    The fit is finite on separable data. On the data used for fitting, gap scaling's NLL never exceeds TS's NLL if TS
+    has an optimum. The reported gradient is the violation of the Karush-Kuhn-Tucker conditions of an optimum with b0,
+    b1 >= 0.
     """
     beta = finite_beta(logits, labels)
     gaps = _gaps(logits)

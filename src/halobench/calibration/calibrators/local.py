@@ -1,8 +1,8 @@
 """Predict labels from validation samples with similar logits: nearest neighbours and trees, mixed with smooth maps.
 
 If the logits identify the region that a sample comes from, as an attention model's logits do, the labels of validation
-samples with similar logits are more informative than the top class and the gap, which are all that partner scaling
-uses. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
+samples with similar logits are more informative than the confusions of the top class, which partner scaling uses. The
+map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
 (`halobench.calibration.repair.families`). The weights are fitted to samples that the four maps weren't fitted to, so
 without local structure, the mixture is close to its smooth parts. The weights are fitted without a ridge penalty, so
 with only a dozen samples, they may be far off. Samples must be independent draws, since copies of a sample in several

@@ -2,8 +2,8 @@
 
 The map adds V x + b to the logits of TS, where x is the logits scaled to unit spread. V and b have a ridge penalty,
 whose strength is the one with the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix
-scaling) derives the strength from the numbers of samples and classes instead. In `dirichlet`, the ridges on the
-diagonal and on b are weaker than on other entries, which is worse with few samples than a single ridge.
+scaling) derives the strength from the numbers of samples and classes instead. `dirichlet` has a weaker ridge on the
+diagonal than off it, which is worse with few samples than a single ridge.
 """
 
 from __future__ import annotations

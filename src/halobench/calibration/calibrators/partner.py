@@ -131,7 +131,7 @@ class PartnerFit(Savable):
 
     @property
     def calibrator(self) -> Calibrator:
-        """The map as a calibrator."""
+        """Return the map as a calibrator."""
         k = len(self.confusions)
         return Calibrator(self, self.nll, self.gradient, self.converged, name="partner", classes=k)
 
@@ -156,7 +156,7 @@ class PartnerFit(Savable):
         return out
 
     def log_counts(self, counts: np.ndarray) -> np.ndarray:
-        """Return L = log(1 + (k - 1) R / r), the log of how much likelier a class is than one that was never seen."""
+        """Return L = log(1 + (k - 1) R / r), the log of how many times likelier a class is than one without counts."""
         return np.log1p(counts * ((len(self.confusions) - 1) / self.prior))
 
 

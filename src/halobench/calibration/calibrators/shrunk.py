@@ -72,7 +72,7 @@ class ShrunkFit:
 
     @property
     def T(self) -> float:
-        """The temperature."""
+        """Return the temperature, 1 / beta; inf if beta is 0."""
         return 1 / self.beta if self.beta else math.inf
 
     def refit(self, logits: np.ndarray, targets: np.ndarray) -> float:

@@ -77,7 +77,7 @@ def diagnose(
     sample_weight: Any = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """Find out if a classifier's temperature is optimal, what could repair the remaining error, and how to calibrate.
+    """Find out whether a classifier's temperature is optimal, what could lower its NLL, and how to calibrate it.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def diagnose(
     names : list or array of str, optional
         Names of the classes.
     probabilities : bool
-        True if `logits` and `test_logits` contain probabilities, some of which may be 0. A single column contains the
+        Whether `logits` and `test_logits` contain probabilities, some of which may be 0. A single column contains the
         probabilities of the second of two classes.
     floor : float, optional
         The number in [0, 1) that is added to probabilities if some are 0; by default, the floor is fitted. With a floor

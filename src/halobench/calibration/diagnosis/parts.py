@@ -157,7 +157,7 @@ class Confusion:
 
 
 def confusions(p: np.ndarray, top: np.ndarray, mass: np.ndarray) -> tuple[Confusion, ...]:
-    """Return the most frequent confusions of a prediction with a label.
+    """Return the `PAIRS` most frequent confusions of a predicted class with a label, most frequent first.
 
     p (n, k) are TS's probabilities, `top` (n,) the predictions, and `mass` (n, k) one-hot labels or shares of votes.
     """
@@ -206,7 +206,7 @@ class Shift:
 
     @property
     def seen(self) -> bool:
-        """Return True if either test of the logits is significant after Bonferroni's correction."""
+        """Return whether either test of the logits is significant after Bonferroni's correction."""
         return min(self.confidence[2], self.classes[2]) < LEVEL / 2
 
     @classmethod

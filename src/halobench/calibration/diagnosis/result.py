@@ -102,13 +102,13 @@ class Diagnosis:
 
     @property
     def calibrator(self) -> Calibrator:
-        """The chosen calibrator, with the names of the classes; it can be saved."""
+        """Return the chosen calibrator, which knows the names of the classes and can be saved."""
         return dataclasses.replace(self.auto.calibrator, names=self.names)
 
     def predict_proba(self, logits: Any, probabilities: bool = False) -> np.ndarray:
         """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k); only temperatures take -inf.
 
-        `probabilities` is True if `logits` are probabilities. Of a data frame, only the columns logit_NAME or
+        `probabilities` says whether `logits` are probabilities. Of a data frame, only the columns logit_NAME or
         probability_NAME are used, as in `diagnose`.
         """
         rows = rows_of(logits, self.names, probabilities)
@@ -210,7 +210,7 @@ class Diagnosis:
 
 
 def _plain(value: Any) -> Any:
-    """Convert a value to plain data for JSON."""
+    """Convert a value to plain data for JSON, which has neither NaN nor infinity."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -143,7 +143,7 @@ def _named(calibrator: str) -> str:
 
 
 def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, bool]:
-    """Say why no richer map is recommended, and what the temperature is; the flag marks doubts."""
+    """Say why no richer map is recommended, and what the temperature is; the flag for doubts is False."""
     fit, gain = auto.temperature, auto.temperature_gain
     tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
     reason = f"Richer maps weren't tried: {auto.reason}."
@@ -174,7 +174,7 @@ def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, boo
 
 
 def _richer(auto: AutoFit) -> tuple[str, str, bool]:
-    """Say what a richer map gains; the flag marks doubts."""
+    """Say what a richer map gains; the flag says whether the map's ECE is clearly above the temperature's."""
     gain, base, own = auto.gain, auto.confidence[BASE], auto.confidence[auto.chosen]
     unsure = own.ece - base.ece > WORSE
     raw = next(candidate.value for candidate in auto.candidates if candidate.name == auto.chosen)
@@ -202,7 +202,7 @@ def _shares(votes: float) -> str:
 
 
 def _groups(groups: Groups) -> str:
-    """Say which samples belong together; return "" if none do."""
+    """Say how samples depend on each other; return "" if samples are independent."""
     if groups.kind in PASS_GROUPS:
         return (
             f"{PASS_GROUPS[groups.kind]}. The {len(groups.of):,} samples count as about {groups.count:,}. If you know "

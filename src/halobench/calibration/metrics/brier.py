@@ -7,7 +7,7 @@ import numpy as np
 from halobench.calibration.arrays import blocks
 
 TITLE = "Brier score"
-ABOUT = "squared error of the probabilities"
+ABOUT = "squared error of the probabilities, summed over classes"
 RANGE = (0, 2)
 LOWER_IS_BETTER = True
 SOURCE = "G. W. Brier, *Verification of Forecasts Expressed in Terms of Probability*, Monthly Weather Review 78, 1950"

@@ -8,7 +8,7 @@ from halobench.calibration.arrays import blocks
 from halobench.calibration.scores.sample_scores import cross_entropy
 
 TITLE = "KL"
-ABOUT = "divergence of the model from the known posterior"
+ABOUT = "Kullback-Leibler divergence of the model from the known posterior"
 UNIT = "nats"
 RANGE = (0, None)
 LOWER_IS_BETTER = True

@@ -28,7 +28,7 @@ TIMES = 2  # moved columns must be right this many times as often as before
 @savable("mismatch")
 @dataclass(frozen=True)
 class Mismatch:
-    """A `column` whose predictions mostly have another `label`; how often that label and the column's are right."""
+    """A `column` whose predictions have another `label` (`matched` times) more often than their own (`right` times)."""
 
     column: int
     label: int

@@ -56,7 +56,7 @@ class Dependence:
     Attributes
     ----------
     kind : str
-        ``copies`` (samples with similar logits share labels) or ``order`` (successive rows do).
+        ``copies`` (samples with similar logits share labels) or ``order`` (successive rows err alike).
     factor : float
         About how many samples count as one, at least 1.
     """
@@ -99,7 +99,7 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
 
 
 def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarray, k: int) -> bool:
-    """Return True if nearest neighbours mostly agree on labels that aren't the usual ones for their predictions.
+    """Return whether nearest neighbours mostly agree on labels that aren't the usual ones for their predictions.
 
     Independent pairs rarely do: if a fifth of labels is unusual, at most a ninth of pairs with unusual labels agree.
     """
@@ -111,14 +111,14 @@ def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarr
 
 
 def _is_sorted(labels: np.ndarray, k: int) -> bool:
-    """Return True if rows with the same label are much closer to each other than other rows are."""
+    """Return whether rows with the same label are much closer to each other than other rows are."""
     places = np.arange(len(labels), dtype=np.float64)
     within = places - _mean_by(labels, places[:, None], k)[:, 0]
     return bool((within**2).mean() < SORTED * places.var())
 
 
 def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray], most: float) -> bool:
-    """Return True if residuals (n, k) agree clearly more with the `near` ones than, on average, with the `far` ones.
+    """Return whether residuals (n, k) agree clearly more with the `near` ones than, on average, with the `far` ones.
 
     `most` is the mean agreement of residuals with themselves.
     """
@@ -130,7 +130,7 @@ def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray], most:
 
 
 def _repeated(votes: np.ndarray, near: np.ndarray) -> bool:
-    """Return True if split votes (n, k) equal the nearest neighbour's clearly more often than a farther neighbour's."""
+    """Return whether split votes (n, k) equal the nearest neighbour's clearly more often than a farther neighbour's."""
     split = np.flatnonzero(votes.max(axis=1) < 1)
     same = (votes[split, None] == votes[near[split]]).all(axis=2)
     excess = same[:, 0] - same[:, near.shape[1] // 2 :].mean(axis=1)

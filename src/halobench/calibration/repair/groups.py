@@ -49,7 +49,7 @@ class Groups:
     of : (n,) array
         The group of each sample, numbered from 0.
     kind : str
-        ``given``; ``copies`` or ``order`` if samples depend on each other in this way, but it is unknown which
+        ``given``; ``copies`` or ``order`` if samples depend on each other in this way, in unknown groups
         (`halobench.calibration.repair.dependence`); or "" for independent samples.
     factor : float
         How many samples count as one if `kind` is ``copies`` or ``order``, else 1.
@@ -66,17 +66,17 @@ class Groups:
 
     @property
     def numbers(self) -> int:
-        """The number of different groups in `of`."""
+        """Return the number of different groups in `of`."""
         return int(self.of.max()) + 1
 
     @property
     def count(self) -> int:
-        """The number of groups or, if samples depend on each other in unknown groups, of equivalent ones (rounded)."""
+        """Return the number of groups; if these are unknown, the number of independent samples that all count as."""
         return max(1, round(self.numbers / self.factor))
 
     @property
     def noun(self) -> str:
-        """The word for the independent units: groups or samples."""
+        """Return the word for the independent units: "groups" or "samples"."""
         return "groups" if self.kind == "given" else "samples"
 
     def numbered(self, samples: np.ndarray) -> Groups:

@@ -34,7 +34,7 @@ class Optimum(NamedTuple):
 
     @property
     def excess(self) -> float:
-        """The largest amount by which the value can exceed the minimum, apart from rounding."""
+        """Return the largest amount by which the value can exceed the minimum, apart from rounding."""
         return self.gradient**2 / (2 * RIDGE)
 
 

@@ -115,11 +115,11 @@ class Trials(NamedTuple):
 
     @property
     def errors(self) -> np.ndarray:
-        """The standard error (m,) of each candidate's mean gain."""
+        """Return the standard error (m,) of each candidate's mean gain, in nats."""
         return standard_errors(self.groups, self.gains, self.variances)
 
     def choice(self) -> str | None:
-        """Return the candidate with the largest gain of those whose interval is above 0, or None if no interval is.
+        """Return the candidate with the largest gain among candidates with an interval above 0; None if there is none.
 
         Among candidates within `SAME` of the largest gain, the first is chosen.
         """

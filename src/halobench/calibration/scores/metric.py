@@ -35,19 +35,19 @@ class Metric:
 
     @functools.cached_property
     def takes(self) -> list[str]:
-        """The names of the arrays that the metric takes, as listed in `halobench.calibration.metrics`."""
+        """Return the names of the arrays that the metric takes, as listed in `halobench.calibration.metrics`."""
         return parameters(self.name)
 
     def fits(self, targets: Mapping[str, np.ndarray]) -> bool:
-        """Return True if the metric can be computed against `targets`, which `by_kind` has named."""
+        """Return whether the metric can be computed against `targets`, which `by_kind` has named."""
         return {"labels", "posterior"}.intersection(self.takes) <= targets.keys()
 
     def applies_to(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Return True if `arrays` includes every array that the metric takes."""
+        """Return whether `arrays` includes every array that the metric takes."""
         return set(self.takes) <= arrays.keys()
 
     def with_bins(self, bins: int) -> Metric:
-        """Return the metric with this number of bins, if it has bins and their number isn't set."""
+        """Return the metric with `bins` bins, or unchanged if it has no bins or their number is already set."""
         has_bins = "bins" in (plugins.find("metrics", self.name).options or {}) and "bins" not in self.options
         return Metric(self.name, {**self.options, "bins": bins}) if has_bins else self
 

@@ -26,7 +26,7 @@ MANY_CLASSES = 256
 class DataSummary(NamedTuple):
     """Statistics from one pass over the data, without exponentials.
 
-    linear : mean of the target's logit minus its row's largest; at most 0, and 0 if and only if the data are separable.
+    linear : mean of the target's logit minus its row's largest; at most 0, and 0 if the data are separable.
     slope_at_zero : d NLL / d beta at beta = 0, where the softmax is uniform.
     spread : the largest difference between two logits in a row.
     """
@@ -45,7 +45,7 @@ class Derivatives(NamedTuple):
     third: float
 
     def halley_step(self) -> float:
-        """Return the step x to the minimum by Halley's rule, or Newton's if the third derivative misleads; else NaN."""
+        """Return the step x by Halley's rule, or Newton's if the third derivative misleads; NaN without curvature."""
         if not self.curvature > 0:
             return math.nan
         damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)
@@ -100,13 +100,13 @@ class Curve:
 
     @property
     def falls(self) -> bool:
-        """Return True if the NLL certainly falls as beta increases from 0."""
+        """Return whether the NLL certainly falls as beta increases from 0."""
         slope = self.summary.slope_at_zero
         return slope < -slope_rounding(self.logits.shape[1], slope, self.summary.linear)
 
     @property
     def separable(self) -> bool:
-        """Return True if all mass of each target is on its row's largest logits, and some logits are smaller."""
+        """Return whether all mass of each target is on its row's largest logits, and some logits are smaller."""
         return self.summary.linear == 0 and self.summary.slope_at_zero < 0
 
     @classmethod

@@ -46,7 +46,8 @@ def temper(logits: np.ndarray, beta: float) -> np.ndarray:
 def power_of_two(logits: np.ndarray) -> float:
     """Return a power of two near the largest logit's magnitude; logits divided by it can be squared at any scale.
 
-    The division is exact, so a sum of squares that is scaled back equals the original sum wherever that is finite.
+    The division is exact, so a sum of squares that is scaled back equals the original sum wherever the original is
+    finite.
     """
     largest = max(abs(float(logits.max())), abs(float(logits.min())))
     return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0

@@ -122,7 +122,7 @@ def _minimise(
 
 
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
-    """Return True if `curve`, at b, proves that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
+    """Return whether `curve`, at b, proves that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
 
     A row's third cumulant is at most its variance times `spread`, the largest difference between two entries of u = b
     s. The curvature at b (1 + d) therefore lies between its value at b times exp(+-spread d), and the slope there
@@ -137,7 +137,7 @@ def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> 
 
 
 def _ends_differ(logits: np.ndarray, weights: np.ndarray, linear: float, beta: float) -> bool:
-    """Return True if the slopes at beta (1 -+ CERTIFICATE) have opposite signs."""
+    """Return whether the slopes at beta (1 -+ CERTIFICATE) have opposite signs."""
     ends = [beta * (1 + sign * CERTIFICATE) for sign in (-1, 1)]
     below, above = (derivatives(logits, weights, linear, end).slope for end in ends)
     noise = [slope_rounding(logits.shape[1], s, end * linear) for s, end in zip((below, above), ends, strict=True)]
@@ -151,7 +151,7 @@ def minimise_slope(curve: Curve, linear: float) -> float:
 
 
 def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return 1 or, if there are many rows, the beta fitted to evenly spaced rows (a 16th or about a thousand)."""
+    """Return 1 or, if there are many rows, the beta fitted to a 16th or a thousand rows, whichever is more."""
     stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0

@@ -69,12 +69,12 @@ class Plugin:
 
     @property
     def library(self) -> Library | None:
-        """The library that defines the plug-in, if any."""
+        """Return the library that defines the plug-in, if any."""
         return self.kind.library_of(self.name)
 
     @property
     def is_outside(self) -> bool:
-        """True if the plug-in is named ``module:object``."""
+        """Return whether the plug-in is named ``module:object``."""
         return ":" in self.name
 
     def without_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Plugin:
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
+    """Return whether a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
@@ -262,7 +262,7 @@ def _options(node: Definition) -> dict[str, Any] | None:
 
 
 def _imports(tree: ast.Module, name: str) -> bool:
-    """Return True if a file may import `name` from another module."""
+    """Return whether a file may import `name` from another module."""
     aliases = (alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names)
     return any(name == (alias.asname or alias.name) or alias.name == "*" for alias in aliases)
 
@@ -322,7 +322,7 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators before a call to a plug-in's function, and restore them afterwards.
 
     Even a plug-in that draws from a global generator, against the rules, thus returns the same numbers each time. Any
-    exception becomes a SpecError with its file and line.
+    exception becomes a SpecError that names the exception's file and line.
     """
     import numpy as np
 

@@ -43,12 +43,12 @@ class Facts:
 
     @property
     def label(self) -> str:
-        """The short title or, if there is none, the title."""
+        """Return the short title or, if there is none, the title."""
         return self.short or self.title
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest value of a metric, infinite if the file states none."""
+        """Return the smallest and the largest value of a metric, infinite if the file states none."""
         low, high = self.range
         return -math.inf if low is None else low, math.inf if high is None else high
 

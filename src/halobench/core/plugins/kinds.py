@@ -60,7 +60,7 @@ class Kind:
 
     @property
     def elsewhere(self) -> str:
-        """The forms of the names of plug-ins outside the folder, as the end of a list of the names in the folder."""
+        """Return the forms of names of plug-ins outside the folder, to end a list of the names in the folder."""
         forms = [f"{library.name}/NAME" for library in self.libraries]
         return f", {', '.join(forms)} or module:object" if forms else " or module:object"
 

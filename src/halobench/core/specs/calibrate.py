@@ -30,12 +30,12 @@ class MetricsSpec:
 
     @property
     def scores(self) -> dict[str, MetricSpec]:
-        """All metrics by their names in tables: first those of the package, in order, then those in `also`."""
+        """Return all metrics by their names in tables: first the package's, in order, then the metrics in `also`."""
         return metric.ENTRIES.by_name([*plugin_facts.named("metrics"), *self.also])
 
     @functools.cached_property  # thousands of jobs use it
     def scored_by(self) -> list[tuple[str, str]]:
-        """The plug-ins that compute the metrics, as (kind, name)."""
+        """Return the plug-ins that compute the metrics, as (kind, name)."""
         return list(dict.fromkeys(("metrics", each.name) for each in self.scores.values()))
 
 
@@ -50,16 +50,16 @@ class CalibrateSpec(MetricsSpec):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the calibrators in tables."""
+        """Return the names of the calibrators in tables."""
         return tuple(each if isinstance(each, str) else next(iter(each)) for each in self.calibrators)
 
     @property
     def plug_ins(self) -> dict[str, CalibratorSpec]:
-        """The calibrators that are plug-ins, by their names in tables."""
+        """Return the calibrators that are plug-ins, by their names in tables."""
         return calibrator.ENTRIES.by_name(self.calibrators)
 
     @functools.cached_property
     def plugged(self) -> list[tuple[str, str]]:
-        """The plug-ins to run, as (kind, name)."""
+        """Return the plug-ins to run, as (kind, name): first calibrators, then metrics."""
         calibrators = dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values())
         return [*calibrators, *self.scored_by]

@@ -63,5 +63,5 @@ class DatasetSpec:
     blocks: Flag = Field(
         default=False,
         description="Give each seed its own block of training and validation samples, so that seeds 0, 1, ... share"
-        " none; the source must have enough. By default, each seed draws from all of them.",
+        " none; the source must have enough. By default, each seed draws from all samples.",
     )

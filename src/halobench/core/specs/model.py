@@ -111,7 +111,7 @@ class ModelSpec(PluginSpec):
     preprocess: Preprocessing = Field(
         default=None,
         description="Preprocessing of inputs for given weights: timm's (the default for timm models) or the data set's."
-        " For any model, trained here or not, it can also be a mapping with mean and std.",
+        " For any model, trained here or not, the value can also be a mapping with mean and std.",
     )
     trained_on: Text | None = Field(default=None, description="Source on which the given weights were trained.")
 
@@ -148,17 +148,17 @@ class ModelSpec(PluginSpec):
 
     @property
     def has_weights(self) -> bool:
-        """Return True if weights from elsewhere are given, whether or not halobench trains them further."""
+        """Return whether weights from elsewhere are given, whether or not halobench trains them further."""
         return bool(self.pretrained) or self.weights is not None
 
     @property
     def comes_trained(self) -> bool:
-        """Return True if the weights come from elsewhere, and halobench doesn't train the model."""
+        """Return whether the weights come from elsewhere, and halobench doesn't train the model."""
         return self.has_weights and self.finetune is None
 
     @property
     def timm_preprocessing(self) -> bool:
-        """Return True if the model uses timm's preprocessing instead of the data set's."""
+        """Return whether the model uses timm's preprocessing instead of the data set's."""
         return self.has_weights and self.is_timm and self.preprocess in (None, "timm")
 
     def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
@@ -173,5 +173,5 @@ class ModelSpec(PluginSpec):
             return list(check_distinct(tuple(rows)))
 
     def fitted_on(self, source: str) -> bool:
-        """Return True if the model was fitted to samples of a source, by halobench or elsewhere."""
+        """Return whether the model was fitted to samples of a source, by halobench or elsewhere."""
         return not self.comes_trained or self.trained_on == source

@@ -36,7 +36,7 @@ class PluginSpec:
 
     @property
     def plugin(self) -> Plugin:
-        """The plug-in, as its file describes it."""
+        """Return the plug-in, as its file describes it."""
         return find(self.KIND, getattr(self, kinds()[self.KIND].key))
 
     @model_validator(mode="before")
@@ -90,7 +90,7 @@ class Entries(Generic[S]):
     reserved : collection of str
         Names that no entry may give to a plug-in with options.
     computed : bool
-        True if the package's plug-ins are always used, so that only other plug-ins may be listed by their names.
+        Whether the package's plug-ins are always used, so that only other plug-ins may be listed by their names.
     """
 
     def __init__(self, spec: type[S], reserved: Collection[str], computed: bool = False):

@@ -80,7 +80,7 @@ class Recipe:
         pattern="^(auto|cpu|cuda(:[0-9]+)?)$",
         description="`auto` (CUDA if available, otherwise the CPU), `cpu`, `cuda` or `cuda:N`.",
     )
-    threads: Count = Field(default=1, description="Number of CPU threads; it can change the last bits of a result.")
+    threads: Count = Field(default=1, description="Number of CPU threads, which can change the last bits of a result.")
 
 
 @spec

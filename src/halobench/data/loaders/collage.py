@@ -59,7 +59,7 @@ class Collage(Distribution):
 
     @cached_property
     def halves(self) -> tuple[Halves, Halves]:
-        """The upper and the lower halves of which collages consist."""
+        """Return the upper and the lower halves of which collages consist."""
         middle, images = self.shape[1] // 2, self.images
         upper, lower = (
             Halves(np.ascontiguousarray(part), images.labels, images.classes)

@@ -144,7 +144,7 @@ def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
 
 
 def _is_image(path: str) -> bool:
-    """Return True if a file is named like an image; refuse a broken link, as it might be a missing class."""
+    """Return whether a file is named like an image; refuse a broken link, as it might be a missing class."""
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or os.path.islink(path) else None
     if kind and (image or kind == "a broken link"):

@@ -1,7 +1,7 @@
 """Define the one-hot nearest-neighbour interpolator, which is almost certain of the nearest training sample's label.
 
-No weight is trained. The model fits every training label, whatever the loss. For overlap distributions, the best
-temperature of this model has a closed form (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
+No weight is trained. The model fits every training label, whatever the loss. For overlap distributions, this model's KL
+at its best temperature has a closed form (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
 """
 
 from __future__ import annotations

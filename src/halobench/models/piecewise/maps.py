@@ -23,7 +23,7 @@ class Patch:
 
     @property
     def view(self) -> tuple[slice, ...]:
-        """The index of the part (C, h, w) within an image; () if the outputs aren't images."""
+        """Return the index of the part (C, h, w) within an image; () if the outputs aren't images."""
         if self.rows.dim() != 4:
             return ()
         top, left = self.corner
@@ -40,7 +40,7 @@ class Patch:
 
     @property
     def end(self) -> tuple[int, int]:
-        """The position (row, column) just past the last row and column of the part."""
+        """Return the position (row, column) just past the last row and column of the part."""
         return self.corner[0] + self.rows.shape[-2], self.corner[1] + self.rows.shape[-1]
 
     def __add__(self, other: Patch) -> Patch:

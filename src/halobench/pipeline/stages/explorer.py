@@ -29,8 +29,8 @@ STAGE = {
 def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None = None) -> None:
     """Write explorer.html, the page for exploring cells, and index.html, which leads to all pages, to `out`.
 
-    `tables` has a folder of tables per experiment. The spec contains ``experiments``, by default all with tables
-    (all others are shown as well); ``note``, a text shown on the pages, or a mapping from experiments' names to such
+    `tables` has a folder of tables per experiment. The spec contains ``experiments``, which are shown before all other
+    experiments that have tables; ``note``, a text shown on the pages, or a mapping from experiments' names to such
     texts; and ``figures``, which maps experiments to the file names of the figures to show on the index page.
     """
     shown, note = list(spec.get("experiments", ())) or experiments_in(tables), spec.get("note", "")

@@ -55,7 +55,7 @@ class Form:
 
     @property
     def largest(self) -> torch.Tensor:
-        """The largest absolute values (m, ...) of the functions on the ball."""
+        """Return the largest absolute values (m, ...) of the functions on the ball."""
         return self.centre.abs() + self.reach + self.error
 
 
@@ -70,7 +70,7 @@ class Rows:
 class Balls:
     """Bounds on a network's values on balls with radii (m,) around samples (m, ...).
 
-    `within` are bounds on balls of at least these radii around the same samples, so they also hold on these balls.
+    `within` are bounds on balls of the same or larger radii around the same samples, so they also hold for `radii`.
     """
 
     def __init__(self, network: Network, samples: torch.Tensor, radii: torch.Tensor, within: Bounds | None = None):

@@ -47,7 +47,7 @@ def certified_radius(
         A confidence, above 0 and below 1.
     beta : float
         Positive inverse temperature. If beta is ``math.inf``, the proof is that the label's logit is at least as large
-        as any other, whatever the level: the radius is that of the decision.
+        as any other, whatever the level; the result is then a decision radius.
 
     Returns
     -------

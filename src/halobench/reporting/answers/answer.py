@@ -82,9 +82,9 @@ class Answer:
     hollow : str
         What hollow marks mean, if their series have no labels of their own.
     joined : bool
-        True if a line joins the dots of a row, or False if the dots are drawn one below the other.
+        Whether a line joins the dots of a row; otherwise, the dots are drawn one below the other.
     percent : bool
-        True if values are shown as percentages.
+        Whether values are shown as percentages.
     more : str
         A sentence on losses or maps that only the leaderboard shows; "" if there are none.
     """
@@ -108,17 +108,17 @@ class Answer:
 
     @property
     def title(self) -> str:
-        """The take-away or, if there is none, the question."""
+        """Return the take-away or, if there is none, the question."""
         return self.takeaway or self.question
 
     @property
     def note(self) -> str:
-        """The line below the title: the question or, if the question is the title, the answer in numbers."""
+        """Return the line below the title: the question or, if the question is the title, the answer in numbers."""
         return self.question if self.takeaway else self.short
 
     @property
     def words(self) -> dict[str, str]:
-        """The answer without its figure, for files and pages."""
+        """Return the answer without its figure, for files and pages."""
         shown = {name: getattr(self, name) for name in ("key", "question", "takeaway", "short", "limit")}
         return shown | {"detail": f"{self.detail} {self.more}".strip()}
 
@@ -323,8 +323,8 @@ def by_kind(values: pd.DataFrame, kinds: Mapping[str, str]) -> list[tuple[bool, 
 def outcomes(values: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs with several seeds, and whether each is `won` or `lost`.
 
-    A pair is won if its interval over seeds lies below 0 or its mean is -infinity, and lost if they lie on the other
-    side.
+    A pair is won if its interval over seeds lies below 0 or its mean is -infinity, and lost if the interval lies above
+    0 or the mean is infinity.
     """
     several = counted(values)
     low, high, mean = (several[name] for name in ("low", "high", "mean"))

@@ -47,7 +47,7 @@ def harmless(shares: pd.Series) -> bool:
 
 
 def except_mlps(table: pd.DataFrame) -> bool:
-    """Return whether a loss wins on most of several pairs without MLPs and loses on none, unlike on those with MLPs."""
+    """Return whether a loss wins most pairs without MLPs, losing none, but few with MLPs, losing more of these."""
     mlps, others = (table[(table["architecture"] == MLP) == which] for which in (True, False))
     known = min(len(mlps), len(others)) > 1 and table["architecture"].ne("").all()
     unlike = few(mlps["won"]) and mlps["lost"].sum() > mlps["won"].sum()
@@ -60,7 +60,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "certainty ends soon in the worst direction, much later in random ones",
             "on most pairs, certainty ends within a quarter of the distance to the nearest other label in the worst"
-            " direction found; in random ones, it reaches a quarter of it, and five times as far as in the worst",
+            " direction found, and reaches at least that far, and five times as far, in random directions",
             lambda table: (
                 "random" in table
                 and most((table["worst"] <= 0.25) & (table["random"] >= (5 * table["worst"]).clip(lower=0.25)))
@@ -68,19 +68,21 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "certainty ends soon in the worst direction",
-            "on most pairs, it ends there within a quarter of the distance to the nearest other label, but not at once",
+            "on most pairs, certainty ends in the worst direction within a quarter of the distance to the nearest other"
+            " label, but not at once",
             lambda table: most((table["worst"] > 0) & (table["worst"] <= 0.25)),
         ),
         Rule(
             "even in the worst direction found, certainty reaches halfway to another label",
-            "on most pairs, it reaches half of that distance",
+            "on most pairs, certainty reaches half of the distance to the nearest other label",
             lambda table: most(table["worst"] >= 0.5),
         ),
     ),
     "temperature": (
         Rule(
             "the paper's fit barely helps; the optimum removes most of the {what}",
-            "on most pairs, the optimal temperature removes over half; the paper's changes it by under a fifth on all",
+            "the optimal temperature removes over half on most pairs, and adds over a twentieth on none; the paper's"
+            " temperature changes under a fifth on all",
             lambda table: (
                 "paper" in table
                 and most(table["exact"] > 0.5)
@@ -90,87 +92,89 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "the optimal temperature removes most of the {what}",
-            "on most pairs, it removes over half; on none does it add over a twentieth",
+            "the optimal temperature removes over half on most pairs, and adds over a twentieth on none",
             lambda table: most(table["exact"] > 0.5) and harmless(table["exact"]),
         ),
         Rule(
             "the optimal temperature helps, but rarely removes most of the {what}",
-            "it removes over a twentieth on most pairs, and over half on few; on none does it add over a twentieth",
+            "the optimal temperature removes over a twentieth on most pairs and over half on few, and adds over a"
+            " twentieth on none",
             lambda table: most(table["exact"] > SLIGHT) and few(table["exact"] > 0.5) and harmless(table["exact"]),
         ),
         Rule(
             "the optimal temperature changes the {what} little",
-            "on most pairs, by at most a twentieth; on none does it add more",
+            "the optimal temperature changes at most a twentieth on most pairs, and adds more on none",
             lambda table: most(table["exact"].abs() <= SLIGHT) and harmless(table["exact"]),
         ),
         Rule(
             "the temperature that is optimal on validation samples raises the NLL",
-            "on most pairs, by over a twentieth",
+            "the optimal temperature adds over a twentieth on most pairs",
             lambda table: most(table["exact"] < -SLIGHT),
         ),
     ),
     "mixup": (
         Rule(
             "uncalibrated {loss} beats calibrated {base} on most pairs without MLPs",
-            "it wins on most pairs whose model is known not to be an MLP and loses on none; on MLPs, it wins on few and"
-            " loses on more",
+            "of the pairs without MLPs, the uncalibrated loss wins on most and loses on none; of the pairs with MLPs,"
+            " it wins on few and loses on more",
             except_mlps,
         ),
         Rule(
             "uncalibrated {loss} beats calibrated {base} on most pairs",
-            "it wins on most pairs",
+            "the uncalibrated loss wins on most pairs",
             lambda table: most(table["won"]),
         ),
         Rule(
             "calibrated {base} beats uncalibrated {loss} on most pairs",
-            "it loses on most pairs",
+            "the uncalibrated loss loses on most pairs",
             lambda table: most(table["lost"]),
         ),
         Rule(
             "uncalibrated {loss} beats calibrated {base} on some pairs, loses on others",
-            "it wins on at least two pairs and over a quarter, and loses on at least two and over a quarter",
+            "the uncalibrated loss wins on at least two pairs and over a quarter, and loses on at least two pairs and"
+            " over a quarter",
             lambda table: all(table[side].sum() > 1 and not few(table[side]) for side in ("won", "lost")),
         ),
         Rule(
             "uncalibrated {loss} hardly ever beats calibrated {base}",
-            "it wins on few pairs, and loses on at least half",
+            "the uncalibrated loss wins on few pairs, and loses on at least half",
             lambda table: few(table["won"]) and float(table["lost"].mean()) >= 0.5,
         ),
     ),
     "maps": (
         Rule(
             "{map} removes most of what the optimal temperature leaves",
-            "on most pairs, it lowers the NLL and removes over half",
+            "on most pairs, the map lowers the NLL and removes over half",
             lambda table: most(table["won"]) and most(table["share"] > 0.5),
         ),
         Rule(
             "{map} removes part of what the optimal temperature leaves",
-            "on most pairs, it lowers the NLL and removes over a twentieth",
+            "on most pairs, the map lowers the NLL and removes over a twentieth",
             lambda table: most(table["won"]) and most(table["share"] > SLIGHT),
         ),
         Rule(
             "{map} lowers the NLL slightly",
-            "on most pairs, it lowers the NLL, and by at most a twentieth of what is left",
+            "on most pairs, the map lowers the NLL, and removes at most a twentieth",
             lambda table: most(table["won"]) and most(table["share"] <= SLIGHT),
         ),
         Rule(
             "{map} lowers the NLL on most pairs",
-            "on most pairs, it lowers the NLL",
+            "on most pairs, the map lowers the NLL",
             lambda table: most(table["won"]),
         ),
         Rule(
             "{best} raises the NLL on most pairs",
-            "on most pairs, it raises the NLL",
+            "on most pairs, the map raises the NLL",
             lambda table: most(table["lost"]),
         ),
         Rule(
             "{best} lowers the NLL clearly on no pair",
-            "it lowers the NLL on none, and removes over a twentieth on few",
+            "the map lowers the NLL on no pair, and removes over a twentieth on few",
             lambda table: not table["won"].any() and few(table["share"] > SLIGHT),
         ),
         Rule(
             "{best} lowers the NLL clearly on few pairs",
-            "it lowers the NLL on few, and removes over a twentieth on few",
+            "the map lowers the NLL on few pairs, and removes over a twentieth on few",
             lambda table: few(table["won"]) and few(table["share"] > SLIGHT),
         ),
     ),

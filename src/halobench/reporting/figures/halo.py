@@ -30,12 +30,12 @@ CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
 Each curve shows the share of training points around which the model is still certain of the point's training label, by
 distance. A distance of 1 is the distance to the nearest training point with a different label. In the worst direction,
-the true share lies above the *certified* curve, a proved bound, and below the *attacked* one. The amber region shows
-the share along random rays if certainty ended at flat boundaries at the attacked distances: at a single boundary (upper
-edge), which no linear model can exceed, or at one for each other class (lower edge). The number of input dimensions
-alone can explain a curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model
-was still certain. Models that are certain of almost no point are left out. The title gives a distance by which, in
-every panel, attacks end the certainty of half of the points that have any.
+the true share lies above the *certified* curve, a proved bound, and below the *attacked* curve. The amber region shows
+the share along random rays if certainty ended at flat boundaries at the attacked distances. Its upper edge is for a
+single boundary, and no linear model can exceed it; its lower edge is for one boundary per other class. The number of
+input dimensions alone can explain a curve within this region. The Kaplan-Meier estimator accounts for walks that ended
+while the model was still certain. Models that are certain of almost no point are left out. If, in every panel, attacks
+end certainty around half of the points that the model is certain of, the title says within what distance.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used

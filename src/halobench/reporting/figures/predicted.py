@@ -21,9 +21,9 @@ from halobench.storage.columns import REFERENCE
 SHORT = "Predicted and measured KL"
 CATEGORY = "5 Theory"
 CAPTION = """\
-Measured KL (in nats) after TS (optimal) against the KL that a formula predicts from the same model's mean logit gaps on
-own and shared regions of the test data. Scatter of the logits around their means adds to the KL, so points lie somewhat
-above the diagonal; the figure says by how much.
+The figure shows the measured KL (in nats) after TS (optimal) against the KL that a formula predicts from the same
+model's mean logit gaps on own and shared regions of the test data. Scatter of the logits around their means adds to the
+KL, so points lie somewhat above the diagonal; the figure says by how much.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")

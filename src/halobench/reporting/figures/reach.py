@@ -12,12 +12,12 @@ from halobench.reporting.plotting.style import styled
 SHORT = "How far does certainty reach?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Median distances around training points at which certainty ends and the decision changes, as multiples of the distance
-to the nearest training point with another label, per pair of data set and model. Certainty depends on the temperature:
-after TS (hollow squares), it usually ends closer to the point. No temperature affects the distance at which the
+The figure shows the median distances from training points at which certainty ends and the decision changes, in % of the
+distance to the nearest training point with another label, for each pair of data set and model. After TS (hollow
+squares), certainty usually ends closer to the point than without TS. No temperature affects the distance at which the
 decision changes (diamonds). In random directions, MLPs have a colour of their own if the kinds of all networks are
-known. The amber bars show how far random directions would reach if certainty ended at flat boundaries, one for each
-other class, at the distance that the attack found. A dot within a bar can be explained by the number of input
+known. The amber bars show how far certainty would reach in random directions if it ended at flat boundaries, one for
+each other class, at the distance that the attack found. A dot within a bar can be explained by the number of input
 dimensions alone.
 """
 SHOWS = ("sphere", "manifold", "mixup_line", "nearest_other", "adversarial")

@@ -21,10 +21,10 @@ from halobench.reporting.styles import calibrator_styles
 SHORT = "Reliability"
 CATEGORY = "3 Calibration"
 CAPTION = """\
-Reliability diagrams on test data without calibration, after TS (paper's code) and after TS (optimal). Below the
-diagonal, a model is overconfident. If labels are uncertain, accuracy is an expectation under the known posterior. Bins
-are pooled over seeds, and a mark above a short bar is imprecise. A temperature moves points between bins but doesn't
-change the predicted class.
+The figure shows reliability diagrams on test data without calibration, after TS (paper's code) and after TS (optimal).
+Below the diagonal, a model is overconfident. If labels are uncertain, accuracy is an expectation under the known
+posterior. Bins are pooled over seeds. A mark above a short bar is imprecise, since few points are in its bin. A
+temperature moves points between bins but doesn't change the predicted class.
 """
 
 TITLE = "Reliability before and after temperature scaling"

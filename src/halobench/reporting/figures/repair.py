@@ -19,8 +19,8 @@ which no classifier can get below; what only different training can repair (oran
 repair (dark green); and what a temperature can repair. If the dark green part grows with the number of classes k while
 the orange part doesn't, temperature scaling fails, but the model needn't be retrained. The orange part tends to be too
 long: it ends at the lowest NLL that any map reached on samples that it wasn't fitted to, and the best map isn't known.
-A black line spans the 95% range of the best map's NLL; if there are too few samples to say more, it starts at the
-noise, or at 0. If the posterior isn't known, the orange part includes the noise.
+A black line spans the 95% range of the best map's NLL; if there are too few samples to say more, the line starts at the
+noise or, if the posterior isn't known, at 0. If the posterior isn't known, the orange part includes the noise.
 """
 
 SHOWS = ()  # drawn only if an experiment lists it; its cells then get repair ladders

@@ -12,9 +12,9 @@ from halobench.reporting.plotting.style import styled
 SHORT = "The four questions on one page"
 CATEGORY = "1 Answers"
 CAPTION = """\
-The experiment on one page: how far certainty reaches around training points, what a temperature repairs, whether Mixup
-avoids the error that the temperature leaves, and what else can repair this error. Each panel is also a figure of its
-own, whose caption explains it.
+The figure sums up the experiment on one page: how far certainty reaches around training points, what a temperature
+repairs, whether Mixup avoids the error that the temperature leaves, and what else can repair this error. Each panel is
+also a figure of its own, whose caption explains it.
 """
 
 

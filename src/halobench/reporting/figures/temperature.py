@@ -12,10 +12,10 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What can a temperature repair?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Test NLL (in nats) minus that of the known posterior (if no posterior is known, simply the NLL), per data set, model and
-loss: uncalibrated, with the temperature that the paper's code fits, and with the optimal one. Rows in bold are for
-cross-entropy, and the rows below them for Mixup; headings in italics say what pairs have in common. At 0, predictions
-would equal the posterior.
+The figure shows the test NLL (in nats) minus the known posterior's NLL (if no posterior is known, simply the NLL) for
+each data set, model and loss. The dots of a row show the model uncalibrated, at the temperature that the paper's code
+fits, and at the optimal temperature. Rows in bold are for cross-entropy, and the rows below them for Mixup. A heading
+in italics says what the pairs below it have in common. At 0, predictions would equal the posterior.
 """
 
 

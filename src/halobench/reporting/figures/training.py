@@ -19,8 +19,8 @@ from halobench.results.names import Style
 SHORT = "Training"
 CATEGORY = "4 Training"
 CAPTION = """\
-Training loss by epoch, for every data set and model. Each loss is plotted as its own objective, so heights can be
-compared within a loss but not between losses; under Mixup the objective can't reach 0. The mark at the end shows
+The figure shows the training loss by epoch for every data set and model. Each loss is plotted as its own objective, so
+compare heights within a loss but not between losses. The objective of Mixup can't reach 0. The mark at the end shows
 whether the models of all seeds interpolate, that is, predict at least 99% of their training labels, including the noisy
 ones. The claims leave out cross-entropy cells that don't interpolate.
 """

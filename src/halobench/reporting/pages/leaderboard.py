@@ -1,4 +1,4 @@
-"""Write the leaderboard, which ranks losses and calibrators on each data set by their distance from the posterior.
+"""Write the leaderboard, which ranks losses and calibrators on each data set by KL, or by NLL without a posterior.
 
 Ranks are intervals. A method's best rank is 1 plus the number of clearly better methods, and its worst rank is the
 number of methods that aren't clearly worse. A method is clearly better than another if the 95% t interval over seeds of

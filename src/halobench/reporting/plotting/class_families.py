@@ -49,7 +49,7 @@ def families(table: pd.DataFrame) -> list[str]:
 
 
 def shows_growth(rows: pd.DataFrame) -> bool:
-    """Return True if the rows of a family have enough different numbers of classes to show growth."""
+    """Return whether the rows of a family have enough different numbers of classes to show growth."""
     return rows["classes"].nunique() >= GROWTH
 
 

@@ -32,7 +32,7 @@ class Value:
     n, seeds : int
         The number of seeds with a value, and the number of all seeds.
     best : bool
-        True if the value is printed in bold.
+        Whether the value is printed in bold.
     """
 
     mean: float

@@ -25,11 +25,11 @@ The rules, in short:
   ``does_not`` are thus mirror images and require the same evidence, since each rejects the other at the 2.5% level. A
   measured effect that is smaller than the margin gets ``does_not``, because it isn't the effect that was claimed to
   matter.
-- *A test must be able to come out either way.* A pair is ``not_testable`` if the margin of a difference is out of reach
-  whatever the other side does (unless the effect is in the opposite direction), if side b is at its bound or a radius
-  is 0 in every seed, so that the difference only repeats the other side, if a side of a ratio isn't above 0, or if
-  radii are censored so that the truth may lie on the other side of the margin. ``not_tested`` means that the grid has
-  too few seeds or is missing something else that the claim needs.
+- *A test must be able to come out either way.* There are four reasons why a pair is ``not_testable``. The margin of a
+  difference is out of reach, unless the effect is in the opposite direction. Side b is at its bound, or a radius is 0,
+  in every seed, so the difference only repeats the other side. A side of a ratio isn't above 0. Radii are censored, so
+  the truth may lie on the other side of the margin. ``not_tested`` means that the grid has too few seeds or is missing
+  something else that the claim needs.
 - *There are many tests.* ``holm`` is the p-value over all pairs, adjusted for all tests of a run by Holm's procedure,
   and ``adjusted`` is the resulting verdict at 5%, which summaries count. Verdicts of single pairs aren't adjusted.
 """

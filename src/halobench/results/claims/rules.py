@@ -194,32 +194,32 @@ class Claim:
 
     @property
     def across_datasets(self) -> bool:
-        """True if the statistic is a ratio between two data sets."""
+        """Return whether the statistic is a ratio between two data sets."""
         return self.statistic == "ratio" and any("dataset" in side for side in (self.a, self.b or {}))
 
     @property
     def sides(self) -> list[dict[str, Any]]:
-        """All conditions on each side, including `where`: first a, then b and `otherwise`."""
+        """Return all conditions on each side, including `where`: first on a, then on b and `otherwise`, if given."""
         return [{**self.where, **conditions} for conditions in self._named_sides().values()]
 
     @property
     def measure(self) -> str:
-        """The metric or column whose values are compared."""
+        """Return the name of the metric or column whose values are compared."""
         return str(self.sides[0].get("metric", "metric")) if self.value == "value" else self.value
 
     @property
     def lowest_is_best(self) -> bool | None:
-        """Whether the best baseline has the lowest value; None if neither claim nor metric says which is best."""
+        """Return whether lower values are better among baselines; None if neither claim nor metric says so."""
         return self.best == "lowest" if self.best else of_metric(self.measure).lower_is_better
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and largest values that the measure can take; infinite if unknown."""
+        """Return the smallest and largest values that the measure can take; infinite if unknown."""
         return BOUNDS.get(self.measure) or of_metric(METRIC_PARTS.get(self.measure, self.measure)).bounds
 
     @property
     def formula(self) -> str:
-        """The statistic, written on one line."""
+        """Return the statistic as a formula on one line."""
         a, *others = (described(conditions) for key, conditions in self._named_sides().items() if key != "otherwise")
         where = f" where {described(self.where)}" if self.where else ""
         body = {
@@ -233,7 +233,7 @@ class Claim:
         return f"{self.statistic} of {self.table}.{self.value}: {body}{otherwise}{where}"
 
     def must_interpolate(self, loss: str) -> bool:
-        """Return True if cells with a given loss count only if they interpolate."""
+        """Return whether cells with a given loss count only if they interpolate."""
         return loss != REFERENCE and (self.interpolating is None or loss in self.interpolating)
 
 

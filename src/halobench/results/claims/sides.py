@@ -53,7 +53,7 @@ class ClaimTables:
 
     @functools.cached_property
     def by_dataset(self) -> pd.DataFrame:
-        """The columns of `runs` that describe data sets, with one row per data set."""
+        """Return the columns of `runs` that describe data sets, with one row per data set."""
         runs = self.by_name["runs"]
         return runs.groupby("dataset")[[column for column in DATASET if column in runs]].first()
 
