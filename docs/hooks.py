@@ -162,8 +162,8 @@ The claims are in a separate file, `workflow/claims.yaml`, whose first lines exp
 with `each: {{column: [values]}}` stands for one claim per combination of values, with `{{column}}` filled in. The
 metrics and calibrators that a claim names must belong to the package or the configuration.
 
-A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}; what else it doesn't
-say is inferred, e.g. `direction` from the sign of the margin. A claim with a `place` also needs
+A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}; any other key that it leaves
+out is inferred, e.g. `direction` from the sign of the margin. A claim with a `place` also needs
 {also}.
 
 """
@@ -250,7 +250,7 @@ temperatures and whether each is proved optimal, training curve, spec, and the c
 the end of the page opens the same cards, so a keyboard is enough. The selection is stored in the address, so you can
 share it:
 `#cell=digits/mlp/mixup2/seed0` opens a card, and `#experiment=NAME&cell=CELL` one of another experiment. `halobench
-show CELL` prints a card in the terminal, and `halobench compare` compares two cells:
+compare` compares two cells, and `halobench show CELL` prints a card in the terminal, here in part:
 
 ![A card in the terminal](show.png)"""
 

@@ -2,8 +2,11 @@
 
 ::
 
+        import torch
+
     from halobench import Calibrator
     from halobench.torch import Calibrated
+
 
     calibrated = Calibrated(Calibrator.load("calibrator.npz"), model)
     probabilities = calibrated.predict_proba(inputs)

@@ -231,7 +231,7 @@ class Sections:
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(
         default=(),
-        description=f"Small stages ({', '.join(MAIN_PROCESS_STAGES)}) that a run on a cluster submits as jobs. All"
-        " others run in the main process, since they would wait in a queue for longer than they take.",
+        description=f"Small stages ({', '.join(MAIN_PROCESS_STAGES)}) that a run on a cluster submits as jobs. The"
+        " remaining ones run in the main process, since they would wait in a queue for longer than they take.",
     )
     experiments: Named[ExperimentSpec] = Field(description="Grids of cells. A block is the full product of its lists.")

@@ -14,7 +14,7 @@ from halobench.results.t_intervals import t_intervals
 def over_seeds(
     table: pd.DataFrame, by: Sequence[str], value: str, within: tuple[float, float] = (-np.inf, np.inf)
 ) -> pd.DataFrame:
-    """Return the mean and t interval, clipped to `within`, of `value` over seeds for each combination of columns `by`.
+    """Return the mean of `value` over seeds with its t interval, clipped to `within`, per combination of columns `by`.
 
     Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit of replication.
     Intervals are widened by a group's largest ``seed_correction`` (see `t_interval`); without this column or a value in

@@ -36,7 +36,7 @@ def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses have fixed styles, as have losses that stand for a known one.
+    """Return a style for each loss: known losses have fixed styles, as do losses that stand for a known one.
 
     Any other loss, or a second loss that stands for the same known one, gets the next free style.
     """

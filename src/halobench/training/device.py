@@ -132,7 +132,7 @@ def _is_full_gpu(error: Exception) -> bool:
 
 
 def _others(error: Exception) -> str:
-    """Return further advice about a GPU that is full, since other jobs may be using it; "" for other errors."""
+    """Return further advice if a GPU is full, since other jobs may be using it, or "" for any other error."""
     return "; if other jobs use this GPU, lower slots_per_gpu" if _is_full_gpu(error) else ""
 
 

@@ -191,7 +191,7 @@ class Diagnosis:
         return "\n".join(lines + self._tables()).rstrip()
 
     def _tables(self) -> list[str]:
-        """Return the lines of the tables of candidates, out of fold and on the test samples."""
+        """Return the lines of two tables: candidates out of fold and, if there are test samples, scores on these."""
         lines = words.candidates_table(self.auto)
         if self.scores and not self.auto.mismatch:
             lines += ["", *words.scores_table(self.scores, self.auto.chosen)]

@@ -174,7 +174,7 @@ class Claim:
             _check_condition(place, condition)
 
     def _check_side(self, key: str, conditions: Conditions) -> None:
-        """Refuse a side without a loss, with several rows per cell, or paired with another data set or model."""
+        """Refuse a side without a single loss, with several rows per cell or, if paired, with a data set or model."""
         loss = {**self.where, **conditions}.get("loss")
         require(_is_name(loss), f"{key}.loss", loss, "the name of a single loss, here or in `where`")
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss, since a reference can only be b")
@@ -326,7 +326,7 @@ def _parsed(entries: list[Any]) -> list[Claim]:
 
 
 def _with_plugins(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a claim's entry, writing plug-ins that stand in place of names as JSON (`identities.plugin_text`)."""
+    """Return a claim's entry; plug-ins given in place of names become JSON (`identities.plugin_text`)."""
     read = {key: entry[key] for key in SIDES if isinstance(entry.get(key), Mapping)}
     sides = {
         key: {column: _plugin(f"{key}.{column}", column, each) for column, each in side.items()}
