@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ Growth of the KL (in nats) that TS (optimal) leaves: its least-squares slope on 
 classes, with its 95% t interval over seeds. A control has the same regions and inputs as its distribution of
 overlapping classes, but each shared region belongs to one class. Only the growth that the control doesn't show, the
 *effect of planted overlap* (paired by seed), can be due to the overlap that was planted. The control may still overlap
-naturally, as halves of images do. If all samples are classified correctly, there is no
-optimal temperature: the KL tends to 0 as T falls, and counts as 0. Hollow marks: not all seeds interpolate at every k.
-A data set's control has the same name with `-control` before the number of classes.
+naturally, as halves of images do: *experts* know how a collage is made and classify its halves, so growth that they
+show as well (`studies/controls/half_expert.py`) may be due to natural overlap. If all samples are classified correctly,
+there is no optimal temperature: the KL tends to 0 as T falls, and counts as 0. Hollow marks: not all seeds interpolate
+at every k. A data set's control has the same name with `-control` before the number of classes.
 """
 SHOWS = ()  # only in experiments that name it, since it needs controls
 TITLE = "Growth of KL with the number of classes, with and without planted overlap"
@@ -36,12 +38,14 @@ TITLE_IF_LITTLE = "On {}, KL grows about as fast without planted overlap"
 GROWS, LITTLE = 0.05, 0.25  # nats per log k; a share of the slope with overlap
 CONTROL = "-control"
 PAD = 0.02  # nats
-WITH, WITHOUT, EFFECT = "with", "without", "effect"
+WITH, WITHOUT, EFFECT, EXPERTS = "with", "without", "effect", "experts"
 LOOKS: dict[str, dict[str, Any]] = {
     WITH: {"label": "with planted overlap", "color": INK, "marker": "o"},
     WITHOUT: {"label": "without (control)", "color": GREY, "marker": "s"},
     EFFECT: {"label": "effect of planted overlap", "color": "#b2182b", "marker": "D"},
+    EXPERTS: {"label": "experts on the control", "color": "#2166ac", "marker": "^"},
 }
+BY_EXPERTS = Path(__file__).with_name("half_expert.csv")
 
 
 @styled
@@ -58,7 +62,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(by_seed)}). To the right of 0,"
         f" KL grows with the number of classes k.{hollow}"
     )
-    legend = [artists.key(ls="", **look) for look in LOOKS.values()]
+    legend = [artists.key(ls="", **look) for part, look in LOOKS.items() if part in {*means["part"]}]
     models = {model: labels.model_label(model) for _, model in table_views.cells_in(by_seed)}
     by_part = means.pivot(index=["dataset", "model"], columns="part", values="mean")
     growing = by_part[by_part[WITHOUT] > GROWS]
@@ -104,16 +108,30 @@ def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     both = of_cells[~control].merge(without, on=[*KEYS, "ks"], suffixes=("", "_without"))
     slope, other = both["slope"], both["slope_without"]
     fitted, also = both["interpolates"], both["interpolates_without"]
-    parts = {WITH: (slope, fitted), WITHOUT: (other, also), EFFECT: (slope - other, fitted & also)}
-    return pd.concat(
-        [both[KEYS].assign(part=part, slope=value, interpolates=full) for part, (value, full) in parts.items()],
-        ignore_index=True,
-    )
+    experts = _slopes_of_experts(both)
+    parts = {
+        WITH: (slope, fitted),
+        WITHOUT: (other, also),
+        EFFECT: (slope - other, fitted & also),
+        EXPERTS: (experts, experts.notna()),
+    }
+    shown = [both[KEYS].assign(part=part, slope=value, interpolates=full) for part, (value, full) in parts.items()]
+    return pd.concat(shown, ignore_index=True).dropna(subset="slope")
+
+
+def _slopes_of_experts(cells: pd.DataFrame) -> pd.Series:
+    """Return the experts' slope at each row's `ks`, or NaN if its family isn't in the table of `half_expert`."""
+    by_family = {str(family): rows for family, rows in pd.read_csv(BY_EXPERTS).groupby("family")}
+    found = [
+        class_families.slope(by_family[family].query("classes in @ks")) if family in by_family else np.nan
+        for family, ks in zip(cells["dataset"], cells["ks"], strict=True)
+    ]
+    return pd.Series(found, cells.index, dtype=float)
 
 
 def _draw_rows(ax: Axes, means: pd.DataFrame, families: list[str]) -> None:
     ax.axvline(0, color="#8a8a8a", lw=0.8, zorder=1)
-    for offset, (part, look) in zip(artists.dodge(len(LOOKS), 0.66), LOOKS.items(), strict=True):
+    for offset, (part, look) in zip(artists.dodge(len(LOOKS), 0.72), LOOKS.items(), strict=True):
         rows = means[means["part"] == part]
         y = rows["dataset"].map(families.index).to_numpy(float) + offset
         ax.hlines(y, rows["low"], rows["high"], color=look["color"], lw=1, zorder=2)

@@ -27,8 +27,11 @@ from halobench.data.sources import plain_images
 from halobench.models.architectures import cnn
 from halobench.storage import tables_io
 
-# The image classes whose halves are used, as in the sources ``fashion-overlap`` and ``fashion-apart``, and their k.
-SETS = {"all": ([*range(10)], (4, 10, 20, 40, 66)), "apart": ([1, 3, 5, 7, 8, 9], (4, 8, 16, 24))}
+# Each family's image classes, whose halves are used, and its k.
+FAMILIES = {
+    "fashion-overlap": ([*range(10)], (4, 10, 20, 40, 66)),
+    "fashion-apart": ([1, 3, 5, 7, 8, 9], (4, 8, 16, 24)),
+}
 LAYOUTS = (0, 1, 2)
 TRAIN, VALIDATION = 4 / 7, 1 / 14  # shares of the images
 DRAWS = 40_000
@@ -81,7 +84,7 @@ def kl(k: int, layout: int, upper: np.ndarray, lower: np.ndarray, labels: np.nda
 def main() -> None:
     images = plain_images("images", "fashion_mnist")
     rows = []
-    for name, (of, numbers) in SETS.items():
+    for name, (of, numbers) in FAMILIES.items():
         torch.manual_seed(0)
         chosen = of_classes(images, of)
         order = generator(0, "half expert", "images").permutation(len(chosen.labels))
@@ -91,11 +94,10 @@ def main() -> None:
         tested = labels[-len(upper) :]
         for layout in LAYOUTS:
             kls = [kl(k, layout, upper, lower, tested) for k in numbers]
-            rows += [
-                {"halves": name, "layout": layout, "classes": k, "kl": v} for k, v in zip(numbers, kls, strict=True)
-            ]
+            family = f"{name}-layout{layout}" if layout else name
+            rows += [{"family": family, "classes": k, "kl": value} for k, value in zip(numbers, kls, strict=True)]
             slope = np.polyfit(np.log(numbers), kls, 1)[0]
-            print(name, layout, *(f"k={k} {v:.3f}" for k, v in zip(numbers, kls, strict=True)), f"slope {slope:.3f}")
+            print(family, *(f"k={k} {v:.3f}" for k, v in zip(numbers, kls, strict=True)), f"slope {slope:.3f}")
     tables_io.write_csv(OUT, pd.DataFrame(rows))
 
 

@@ -78,3 +78,19 @@ def test_a_family_without_a_control_or_with_other_numbers_of_classes_has_no_row(
     assert set(growth.slopes(**fewer)["dataset"]) == {"collages"}
     none = {name: rows[~rows["dataset"].str.contains(growth.CONTROL)] for name, rows in tables.items()}
     assert "has a control" in synthetic.words(growth.draw(**none))
+
+
+def test_experts_are_shown_for_their_families_at_the_numbers_of_classes_of_the_models(tmp_path, monkeypatch):
+    ks = np.array([2, *KS])
+    kl = np.where(ks == 2, 9, 0.3 + 0.2 * np.log(ks))
+    path = tmp_path / "experts.csv"
+    pd.DataFrame({"family": "collages", "classes": ks, "kl": kl}).to_csv(path, index=False)
+    monkeypatch.setattr(growth, "BY_EXPERTS", path)
+    found = growth.slopes(**_tables()).query("part == 'experts'")
+    assert set(found["dataset"]) == {"collages"}
+    assert found["slope"].tolist() == pytest.approx([0.2] * SEEDS)
+    figure = growth.draw(**_tables())
+    (axes,) = (ax for ax in figure.axes if ax.lines)
+    shown = [line.get_xdata() for line in axes.lines if line.get_marker() == "^"]
+    assert np.concatenate(shown) == pytest.approx([0.2])
+    assert growth.LOOKS[growth.EXPERTS]["label"] in synthetic.words(figure)
