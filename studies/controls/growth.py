@@ -108,7 +108,12 @@ def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     both = of_cells[~control].merge(without, on=[*KEYS, "ks"], suffixes=("", "_without"))
     slope, other = both["slope"], both["slope_without"]
     fitted, also = both["interpolates"], both["interpolates_without"]
-    experts = _slopes_of_experts(both)
+    kl = pd.read_csv(BY_EXPERTS)
+    known = [
+        kl[(kl["family"] == family) & kl["classes"].isin(ks)]
+        for family, ks in zip(both["dataset"], both["ks"], strict=True)
+    ]
+    experts = pd.Series([class_families.slope(rows) if len(rows) else np.nan for rows in known], both.index, float)
     parts = {
         WITH: (slope, fitted),
         WITHOUT: (other, also),
@@ -117,16 +122,6 @@ def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     }
     shown = [both[KEYS].assign(part=part, slope=value, interpolates=full) for part, (value, full) in parts.items()]
     return pd.concat(shown, ignore_index=True).dropna(subset="slope")
-
-
-def _slopes_of_experts(cells: pd.DataFrame) -> pd.Series:
-    """Return the experts' slope at each row's `ks`, or NaN if its family isn't in the table of `half_expert`."""
-    by_family = {str(family): rows for family, rows in pd.read_csv(BY_EXPERTS).groupby("family")}
-    found = [
-        class_families.slope(by_family[family].query("classes in @ks")) if family in by_family else np.nan
-        for family, ks in zip(cells["dataset"], cells["ks"], strict=True)
-    ]
-    return pd.Series(found, cells.index, dtype=float)
 
 
 def _draw_rows(ax: Axes, means: pd.DataFrame, families: list[str]) -> None:

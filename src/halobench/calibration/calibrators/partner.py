@@ -307,15 +307,17 @@ def _fit_which(
 ) -> tuple[PartnerFit, Optimum]:
     """Return the fit whose prior and symmetry best predict the labels of samples `wrong` (indices), and its best w."""
     some = wrong[:: max(1, wrong.size * logits.shape[1] // SEARCHED)]
-    nll = partial(_which_nll, logits=logits, targets=targets)
+    samples = {"logits": logits, "targets": targets}
     chosen, best = fit, Optimum(fit.which, math.inf, 0.0, 0.0)
     for symmetric, prior in itertools.product((True, False), PRIORS):
         confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
         tried = replace(fit, confusions=confusions, prior=prior, symmetric=symmetric)
-        optimum = minimise(partial(nll, fit=tried, wrong=some), fit.which, units, best.weights, tolerance=1e-4)
+        nll = partial(_which_nll, fit=tried, wrong=some, **samples)
+        optimum = minimise(nll, fit.which, units, best.weights, tolerance=1e-4)
         if optimum.value < best.value:
             chosen, best = tried, optimum
-    return chosen, minimise(partial(nll, fit=chosen, wrong=wrong), fit.which, units, best.weights)
+    nll = partial(_which_nll, fit=chosen, wrong=wrong, **samples)
+    return chosen, minimise(nll, fit.which, units, best.weights)
 
 
 def _which_nll(
