@@ -77,8 +77,8 @@ def link_back(run: Path) -> None:
     """Add a link to the documentation's list of published runs to each page of a run, before the run's name."""
     for page in run.rglob("*.html"):
         up = "../" * len(page.relative_to(run).parts)
-        head, brand, rest = page.read_text("utf-8").partition(BRAND)
-        page.write_text(f'{head}<b><a href="{up}../runs.html">Published runs</a></b>\n{brand}{rest}', "utf-8")
+        link = f'<b><a href="{up}../runs.html">Published runs</a></b>\n'
+        page.write_text(page.read_text("utf-8").replace(BRAND, link + BRAND, 1), "utf-8")
 
 
 @functools.cache  # `mkdocs serve` builds the site again after each edit

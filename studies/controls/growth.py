@@ -109,11 +109,11 @@ def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     slope, other = both["slope"], both["slope_without"]
     fitted, also = both["interpolates"], both["interpolates_without"]
     kl = pd.read_csv(BY_EXPERTS)
-    known = [
-        kl[(kl["family"] == family) & kl["classes"].isin(ks)]
-        for family, ks in zip(both["dataset"], both["ks"], strict=True)
-    ]
-    experts = pd.Series([class_families.slope(rows) if len(rows) else np.nan for rows in known], both.index, float)
+    of_experts = []
+    for family, ks in zip(both["dataset"], both["ks"], strict=True):
+        rows_of_ks = kl[(kl["family"] == family) & kl["classes"].isin(ks)]
+        of_experts.append(class_families.slope(rows_of_ks) if len(rows_of_ks) == len(ks) else np.nan)
+    experts = pd.Series(of_experts, both.index, float)
     parts = {
         WITH: (slope, fitted),
         WITHOUT: (other, also),

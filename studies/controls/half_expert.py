@@ -25,6 +25,7 @@ from halobench.data.distribution import layout_generator, overlap_regions
 from halobench.data.loaders.collage import of_classes
 from halobench.data.sources import plain_images
 from halobench.models.architectures import cnn
+from halobench.reporting.plotting import class_families
 from halobench.storage import tables_io
 
 # Each family's image classes, whose halves are used, and its k.
@@ -83,7 +84,7 @@ def kl(k: int, layout: int, upper: np.ndarray, lower: np.ndarray, labels: np.nda
 
 def main() -> None:
     images = plain_images("images", "fashion_mnist")
-    rows = []
+    tables = []
     for name, (of, numbers) in FAMILIES.items():
         torch.manual_seed(0)
         chosen = of_classes(images, of)
@@ -95,10 +96,10 @@ def main() -> None:
         for layout in LAYOUTS:
             kls = [kl(k, layout, upper, lower, tested) for k in numbers]
             family = f"{name}-layout{layout}" if layout else name
-            rows += [{"family": family, "classes": k, "kl": value} for k, value in zip(numbers, kls, strict=True)]
-            slope = np.polyfit(np.log(numbers), kls, 1)[0]
-            print(family, *(f"k={k} {v:.3f}" for k, v in zip(numbers, kls, strict=True)), f"slope {slope:.3f}")
-    tables_io.write_csv(OUT, pd.DataFrame(rows))
+            table = pd.DataFrame({"family": family, "classes": numbers, "kl": kls})
+            print(f"{table.to_string(index=False)}\nslope {class_families.slope(table):.3f}", flush=True)
+            tables.append(table)
+    tables_io.write_csv(OUT, pd.concat(tables, ignore_index=True))
 
 
 if __name__ == "__main__":

@@ -356,8 +356,7 @@ def test_a_bar_of_the_repair_figure_is_the_mean_of_a_part_and_stands_on_the_othe
         assert bar.get_width() == pytest.approx(means[f"repair_{part}"])
         left += bar.get_width()
     assert left == pytest.approx(means["repair_nll"])
-    noise, *others = (name.label for name in REPAIRS.values())
-    assert legend(figure)[:-1] == [noise, *(f"repaired by {label}" for label in others)]
+    assert legend(figure)[:-1] == [f"repaired by {name.label}" for name in REPAIRS.values()]
     assert f"→ {left:.1f}" in texts(figure), "it goes on beyond the edge"
 
 

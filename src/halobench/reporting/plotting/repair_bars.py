@@ -63,8 +63,8 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
 def repair_keys() -> list[Line2D]:
     """Return legend entries for the parts of a bar."""
     keys = [
-        artists.key(("" if part == "noise" else "repaired by ") + name.label, name.style.color, marker="s", ls="", ms=8)
-        for part, name in REPAIRS.items()
+        artists.key(f"repaired by {name.label}", name.style.color, marker="s", ls="", ms=8)
+        for name in REPAIRS.values()
         if name.style
     ]
     return [*keys, artists.key("the best map's NLL, 95% range", INK, marker="|", lw=1.2, ms=7)]
