@@ -245,7 +245,7 @@ widened if seeds share samples, as they are for claims, but the comparisons are 
 ![The explorer's first screen](explorer.png)
 
 `results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
-cells, with bootstrap intervals over test samples as brackets. Click a circle to open the cell's card: its metrics,
+cells. Point at a circle to see its bootstrap interval over test samples; click it to open the cell's card: its metrics,
 temperatures and whether each is proved optimal, training curve, spec, and the commands that reproduce it. The table at
 the end of the page opens the same cards, so a keyboard is enough. The selection is stored in the address, so you can
 share it:

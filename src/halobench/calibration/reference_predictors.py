@@ -35,7 +35,7 @@ def references(
     ``none``, the prediction of ``nearest`` is scored as is, so one miss makes its NLL infinite. For ``exact`` and
     ``oracle``, the one-hot vector is used as logits, which are temperature-scaled. The calibrator ``paper`` isn't
     applied to ``nearest``, since the paper's fit depends on the scale of the logits and a one-hot vector has no
-    inherent scale. Plug-ins are used only for trained models.
+    inherent scale. All other calibrators are fitted only to trained models.
     """
     k = _classes(arrays)
     regions = SampleRegions.read(arrays, SPLITS)

@@ -189,7 +189,7 @@ class TrainingRun:
     def watch(self, value: torch.Tensor) -> None:
         """Record a step's loss before the optimiser steps, and its gradient norm at the end of an epoch.
 
-        On the CPU, reading a number costs nothing, so the loss is checked after each step. On other devices, reading
+        On the CPU, reading a number costs nothing, so the loss is checked at each step. On other devices, reading
         the loss would make the host wait, so losses remain on the device until the epoch ends.
         """
         self.losses[self.step] = value.detach()

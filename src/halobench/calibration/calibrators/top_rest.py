@@ -71,7 +71,10 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     share = weights[wrong] - right[wrong]  # what other classes than the top one have of votes
 
     def moments(w: float) -> np.ndarray:
-        """Return the log-sum-exp, mean and variance of u at w, and the label's u, for each wrong prediction, (4, n)."""
+        """Return the log-sum-exp of w u, u's mean and variance, and its target, per wrong prediction, (4, m).
+
+        Mean and variance are under softmax(w u); the target is u summed with the targets' mass on other classes.
+        """
         values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):
             some = _parts(logits[wrong[rows]], beta)[0]

@@ -408,7 +408,7 @@ def candidates_table(auto: AutoFit) -> list[str]:
     if math.isnan(auto.nll):
         return []
     over_temperature = {gain.name: gain for gain in auto.candidates}
-    lines, tempered = ["On validation samples out of fold, with 95% intervals:"], auto.temperature.weight < 1
+    lines, tempered = ["On out-of-fold validation samples, with 95% intervals:"], auto.temperature.weight < 1
     lines.append(
         f"{'':26}{'NLL':>7}{'gain over uncalibrated':>23}" + (f"{'over the temperature':>24}" if tempered else "")
     )

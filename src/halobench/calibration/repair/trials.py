@@ -73,7 +73,7 @@ class Gain:
 @savable("confidence")
 @dataclass(frozen=True)
 class Confidence:
-    """The mean confidence, accuracy and ECE of a calibrator on samples out of fold, each in [0, 1].
+    """The mean confidence, accuracy and ECE of a calibrator on out-of-fold samples, each in [0, 1].
 
     Attributes
     ----------
