@@ -82,6 +82,7 @@ from halobench.calibration.calibrators.shrunk import fit_mixed, fit_shrunk
 from halobench.calibration.floor import USUAL_FLOOR, floored
 from halobench.calibration.scores.sample_scores import cross_entropy
 from halobench.calibration.temperature.search import finite_beta
+from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.storage.files import replacing
 from studies.votes.predictions import networks
@@ -245,4 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SpecError as error:  # a file is missing, or isn't the published one
+        sys.exit(f"error: {error}")

@@ -77,6 +77,7 @@ from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.calibrators.auto import OWN
 from halobench.calibration.saved import Savable
 from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
+from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.storage.files import replacing
 from studies.votes.predictions import Network, networks
@@ -322,4 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SpecError as error:  # a file is missing, or isn't the published one
+        sys.exit(f"error: {error}")
