@@ -5,6 +5,11 @@
 prints each test with its verdict, and writes tests.csv, and means.csv, the means of all scores over blocks. The unit is
 the block: differences are averaged over the networks in it, so the mean of five has four degrees of freedom. Holm's
 procedure is over the seven p-values, each of the margin that is nearest to the mean.
+
+Of the four predictions without a test, one holds: under permuted labels, TS leaves each network's CE at least .83 above
+the oracle by class, at all lengths. At mirrored and shifted training images, unwarranted certainty with all epochs is
+-.52 to -.26, not above .05. `top_gap` is lower at training images than at new ones, for all three networks. Unwarranted
+certainty is below 0 for CE, too, so there is none of which Mixup could have a third.
 """
 
 from __future__ import annotations
