@@ -55,7 +55,7 @@ def main(results: Path) -> None:
         shown = Path(folder, "show.svg")
         card(results, shown)
         explorer = (results / "explorer.html").as_uri()
-        take([("explorer", f"{explorer}#dataset=digits-noise50", 1240), ("show", shown.as_uri(), 1560)])
+        take([("explorer", f"{explorer}#dataset=digits-noise50", 1240), ("show", shown.as_uri(), 800)])
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Rows:
     """Return a table of the fits of a cell's calibrators."""
     rows = [
         [
-            calibrator_label(fit["calibrator"]).replace(" (", "\n("),
+            calibrator_label(fit["calibrator"]),
             f"{fit['split']}, {fit['labels']}",
             temperature(fit),
             number(fit["nll"], FOUR),
