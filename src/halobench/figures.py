@@ -1,8 +1,8 @@
 """Plot the workflow's figures from data frames that the library returned or that you read from an experiment.
 
-Each function returns a matplotlib figure, which `save` writes to disk. Columns missing from a frame are filled in from
-`DEFAULTS`, as if there were one unnamed data set, model and loss, with one seed. To compare losses, for example, label
-the rows of each loss::
+Plotting functions return matplotlib figures, which `save` writes to disk. Columns missing from a frame are filled in
+from `DEFAULTS`, as if there were one unnamed data set, model and loss, with one seed. To compare losses, for example,
+label the rows of each loss::
 
     both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
     save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")

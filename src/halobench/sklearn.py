@@ -77,7 +77,8 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
     classes_ : (k,) array
         The labels of the columns.
     floor_ : float
-        The number added to probabilities; 1e-12 if no probability was 0 in fitting, and 0 for ``decision_function``.
+        The number added to probabilities: by default, 1e-12 if no probability was 0 in fitting; 0 for
+        ``decision_function``.
     """
 
     def __init__(self, estimator: Any, cv: Any = None, floor: Any = None):

@@ -2,11 +2,10 @@
 
 ::
 
-        import torch
+    import torch
 
     from halobench import Calibrator
     from halobench.torch import Calibrated
-
 
     calibrated = Calibrated(Calibrator.load("calibrator.npz"), model)
     probabilities = calibrated.predict_proba(inputs)

@@ -53,7 +53,7 @@ class Calibrator(Savable):
 
     Attributes
     ----------
-    transform : callable, or None if the fit failed
+    transform : callable, or None if the fit failed or no optimum is finite
         Maps logits (n, k) to calibrated logits (n, k), which are -inf where the probability is 0.
     nll : float
         Mean NLL in nats on the data used for fitting.
@@ -157,9 +157,9 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Returns
     -------
     Calibrator
-        The fitted calibrator, byte-identical for the same data and versions. The package's own calibrators are finite
-        even on separable data, for which TS has no optimum. If a library's fit raises an error, there is no transform,
-        only a reason.
+        The fitted calibrator, byte-identical for the same data and versions. The package's own calibrators except
+        ``exact`` are finite even on separable data, for which TS has no optimum. If a library's fit raises an error,
+        there is no transform, only a reason.
 
     Raises
     ------

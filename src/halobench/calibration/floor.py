@@ -7,8 +7,8 @@ with a symmetric Dirichlet prior of strength a, then f = a / n and s = 1 are exa
 The size of f decides how much of the NLL a calibrator seems to remove, so f is stated by the user or fitted. A fitted f
 has the lowest NLL after temperature scaling, on validation labels that are smoothed by 1 / (n + 1), so that f is above
 0 even if no label has a probability of 0. For large f, log(p + f) is nearly linear in p, which suits forests that
-vote for wrong labels. The scale s then makes the mean confidence at T = 1 equal to the model's own; if the user states
-f, s is 1.
+vote for wrong labels. In `halobench.diagnose`, the scale s then makes the mean confidence at T = 1 equal to the model's
+own; elsewhere, or if the user states f, s is 1.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Sample:
 
     Attributes
     ----------
-    inputs : float32 array (n, C, H, W)
+    inputs : float32 array (n, C, H, W), or (n, D)
     labels : int64 array (n,)
     region : int64 array (n,) or None
         The region that each sample was drawn from, if the distribution consists of regions.
@@ -62,9 +62,9 @@ class Distribution:
 
     Attributes
     ----------
-    shape : (C, H, W)
+    shape : (C, H, W), or (D,)
     classes : int
-    mean, std : float arrays (C,)
+    mean, std : float arrays (C,), or (D,)
         Mean and standard deviation that normalise inputs; 0 and 1 unless the inputs are pixels.
     regions : Regions or None
     """

@@ -4,8 +4,8 @@ Suppose that certainty ends at hyperplanes, and that the nearest of them lies at
 uniformly random direction meets such a hyperplane at distance a / c, where c is the cosine of its angle to the normal,
 or never, if c is 0 or less. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
 Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since c is about 1 / sqrt(d), rays cross the boundary at about
-sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). Random rays thus always reach much
-farther than a ray in the worst direction, whatever the model. Only an excess over the lengths that flat boundaries
+sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). With flat boundaries, random rays
+thus reach much farther than a ray in the worst direction. Only a difference from the lengths that flat boundaries
 predict says something about the model.
 
 With several hyperplanes, all at distance a and with independent uniformly random normals, a ray ends at the first one

@@ -10,10 +10,11 @@ scored by maps that weren't fitted to it (`halobench.calibration.repair.trials`)
 the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Among
 candidates whose gains differ by less than .005 nats, the one named first is chosen.
 
-No candidate is chosen if every prediction is right; if a class has no labels although TS expects too many for that to
-be chance, since other maps could rule the class out; or if samples seem to depend on each other although no groups were
-passed (`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other
-classes than their names say (`halobench.calibration.repair.columns`), the logits are left as they are.
+No candidate is chosen if there are fewer than 20 samples or groups; if every prediction is right; if a class has no
+labels although TS expects too many for that to be chance, since other maps could rule the class out; or if samples seem
+to depend on each other although no groups were passed (`halobench.calibration.repair.dependence`), since folds then
+leak. If the columns seem to belong to other classes than their names say (`halobench.calibration.repair.columns`), the
+logits are left as they are.
 
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
 is therefore reduced by the non-negative garrote: from g to g - c^2 / g, where c is the least gain at which a candidate

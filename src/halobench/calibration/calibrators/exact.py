@@ -196,7 +196,8 @@ def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
     """Scale logits to inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
     If beta = 0, or if every row's range would be below `FLAT`, all rows are scaled to a range of `FLAT` instead.
-    Confidences are then 1/k, and logits that rounding would tie stay distinct. The errors raised are those of `scale`.
+    Confidences are then about 1/k, and logits that rounding would tie stay distinct. The errors raised are those of
+    `scale`.
 
     Examples
     --------

@@ -58,8 +58,8 @@ class Temperature:
         The fits of other programs: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.;
         for votes, also ``majority``, the best temperature for the samples' most frequent labels.
     curve : tuple of (float, float)
-        Pairs of a temperature and the validation samples' NLL at that temperature, over a range around all fitted
-        temperatures; empty if there is no finite optimum.
+        Pairs of a temperature and the validation samples' NLL at that temperature, over a range around 1 and the fitted
+        temperatures within a factor of 64 of the optimum; empty if there is no finite optimum.
     """
 
     exact: TemperatureFit

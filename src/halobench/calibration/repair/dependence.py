@@ -3,11 +3,11 @@
 A sample's residual is its label, as a one-hot row, minus its probabilities under temperature scaling (TS), minus the
 mean of this difference over the samples with the same prediction. If samples are independent draws, the residuals of
 two samples agree only to the extent that TS is wrong at both, beyond confusing whole classes. TS is about as wrong at a
-sample's nearest neighbour among the logits as at its twentieth to fortieth. `find_dependence` therefore compares how
-well a sample's residual agrees with its nearest neighbour's and with those of its twentieth to fortieth. Copies, such
-as augmented versions of an image, share a label and have similar logits, so their residuals agree far better with the
-nearest neighbour's, and copies share labels that are rare among samples with the same prediction. Votes reveal where TS
-is wrong so precisely that this comparison fails, so copies of samples with votes are recognised by equal votes.
+sample's nearest neighbour among the logits as at its 21st to 40th. `find_dependence` therefore compares how well a
+sample's residual agrees with its nearest neighbour's and with those of its 21st to 40th. Copies, such as augmented
+versions of an image, share a label and have similar logits, so their residuals agree far better with the nearest
+neighbour's, and copies share labels that are rare among samples with the same prediction. Votes reveal where TS is
+wrong so precisely that this comparison fails, so copies of samples with votes are recognised by equal votes.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
 of their scores d NLL / d log T under TS, then vary more between successive batches of rows than by chance. In a file

@@ -1,8 +1,8 @@
 """Compute proper scores and calibration errors of your own arrays, as defined in `halobench.calibration.metrics`.
 
 ``halobench.NAME(predictions, targets, **options)`` computes the metric NAME. `nll` and `kl` take logits; all others
-take probabilities. Targets are integer labels (n,) or rows of probabilities (n, k), under which a metric is an
-expectation, with no labels drawn. Every function raises `halobench.core.errors.SpecError` if an array has the wrong
+take probabilities. Targets are integer labels (n,) or rows of probabilities (n, k), by which labels then count, with
+none drawn; `kl` takes only rows. Every function raises `halobench.core.errors.SpecError` if an array has the wrong
 shape or contains NaN, a label is out of range, or a row isn't a distribution.
 """
 
