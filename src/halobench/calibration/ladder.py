@@ -30,7 +30,7 @@ the NLL by d, at most d / (r^1/(1 + D) - 1) is left to gain. The lower estimate 
 give: those of the best family, of nearest neighbours and of trees. Nearest neighbours and trees approach the best map
 for any distribution. With fewer than CELLS^D samples, a curve may be flat only because all structure is finer than the
 distances between samples. The best map is then unknown, and the lower estimate is the trivial bound: the noise, or 0 if
-the noise is unknown. Each end of a range includes 1.96 standard errors.
+the noise is unknown. Each end of a range, except the trivial bound, includes 1.96 standard errors.
 
 References
 ----------

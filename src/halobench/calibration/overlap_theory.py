@@ -163,8 +163,8 @@ def two_level_slope(
 
     With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, the limit is beta D for r >= 1. Own regions
     that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both kinds,
-    whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. The distance to the limit
-    shrinks like (m - 1) k^(rho - 1), which is slow near rho = 1.
+    whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. KL* / log k approaches the limit
+    only like 1 / log k, the slope of KL* on log k like (m - 1) k^(rho - 1), which is slow near rho = 1.
 
     Gaps must be positive, except for `partner_gap`, which must be in [0, top_gap].
 

@@ -82,7 +82,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
 
     Parameters
     ----------
-    path : path of an .npz, .csv or .parquet file
+    path : path of a file or folder
         As described at the top of this module.
     seed : int
         Determines which half of the samples is used for fitting if the file contains only one set.
@@ -141,7 +141,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
 
     Parameters
     ----------
-    path : path of an .npz, .csv or .parquet file
+    path : path of a file or folder
         As described at the top of this module.
     spec : CalibrateSpec or list of calibrators, optional
         Defaults to the temperature scalings.
