@@ -162,17 +162,19 @@ The claims are in a separate file, `workflow/claims.yaml`, whose first lines exp
 with `each: {{column: [values]}}` stands for one claim per combination of values, with `{{column}}` filled in. The
 metrics and calibrators that a claim names must belong to the package or the configuration.
 
-A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}; any other key that it leaves
-out is inferred, e.g. `direction` from the sign of the margin. A claim with a `place` also needs
+A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}, and `b` or `baselines` if `a`
+is compared; most other keys that it leaves out are inferred, e.g. `direction` from the sign of the margin. A claim with
+a `place` also needs
 {also}.
 
 """
 OPENING = """# Configuration
 
-This page lists every key of `config.yaml`. The same keys are used in files that are merged into it with `halobench run
---configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a name
-that you choose. Configuration errors are reported before any job starts, each with the key, its value and what was
-expected. The repository's `config.yaml` is an example, with comments.
+This page lists every key of `config.yaml`, except the options of plug-ins. The same keys are used in files that are
+merged into it with `halobench run --configfile FILE`. Mappings are merged key by key, and setting the name of a source,
+data set, model, loss, probe or experiment to `null` removes it. `NAME` stands for a name that you choose. Configuration
+errors are reported before any job starts, each with the key, its value and what was expected. The repository's
+`config.yaml` is an example, with comments.
 
 The `recipe` of a model or data set takes the keys of [`train`](#train). A cell's recipe starts from `train`; the
 model's recipe overrides it, and the data set's recipe overrides both."""
@@ -218,17 +220,18 @@ PAGES = ("overview",)
 READING = """# Reading the figures
 
 This page shows how to read each figure, page and table of an experiment. The pictures are from the demo, and the
-[glossary](glossary.md) explains the terms. Figures that would be empty are left out. Figures of [single
-studies](../studies/README.md) have their captions next to them. The header of a figure explains its marks. Bands and
-bars are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split, the label noise and
-the initialisation. Figures of large grids show only the data sets with the most label noise, and say so; the
-[explorer](#explorer) has all cells."""
+[glossary](glossary.md) explains the terms. By default, figures of probes, losses or data that an experiment doesn't
+have are left out. Figures of [single studies](../studies/README.md) have their captions next to them. The header of a
+figure explains its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise; each seed
+redraws the split, the label noise and the initialisation. In large grids, some figures show only the pairs of data set
+and model with the most label noise, and say so; the [explorer](#explorer) has all cells."""
 
 
 PAGES_TEXT = """\
 `results/index.html` leads to all pages. It opens without a network connection and shows each experiment's four
-questions with their figures. Claims link to their figures and cells, and each page links to the files that contain its
-numbers. The filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
+questions with their figures. Claims link to their figures and cells; *Tables* and the pages of rankings and verdicts
+link to the files that contain their numbers. The filters of a page are stored in its address:
+`leaderboard.html#dataset=digits-noise50&loss=mixup2`.
 
 `snakemake --report report.html` writes Snakemake's own report, a single file with the figures, their captions and the
 jobs behind them.
@@ -236,8 +239,8 @@ jobs behind them.
 ### leaderboard
 
 The leaderboard ranks losses and calibrations on each data set, by KL from the known posterior, or by NLL if no
-posterior is known. A method ranks above another only if the 95% t interval of their difference, paired over seeds and
-models, excludes 0. A rank of *1-3*, for example, means that up to two other methods may be better. Intervals are
+posterior is known. A method ranks above another only if the 95% t interval over seeds of their mean difference, on the
+same models, excludes 0. A rank of *1-3*, for example, means that up to two other methods may be better. Intervals are
 widened if seeds share samples, as they are for claims, but the comparisons are not corrected for multiple testing.
 
 ### explorer
@@ -257,9 +260,11 @@ compare` compares two cells, and `halobench show CELL` prints a card in the term
 
 WILDCARD = "{{ snakemake.wildcards.experiment }}"
 # This ends the captions of tables of scores.
-COMPARING = "Compare rows only within a block, because the best possible score differs between blocks."
+COMPARING = "Compare only rows of the same data set, because the best possible score differs between data sets."
 ENDING = f"Lower is always better. {COMPARING}"
-BOLD = "Bold marks a block's lowest value if all others exceed it by more than either's standard deviation, given by ±."
+BOLD = """\
+Bold marks a block's lowest value of a metric if all others exceed it by more than either's standard deviation, given by
+±; in `repair_metrics`, which has no bold, ± is half the width of the 95% interval over seeds."""
 WIDTH = 118  # characters of a line of Markdown
 
 
@@ -296,9 +301,10 @@ def reading() -> str:
     """Return the page on how to read each figure and table, from their captions."""
     from halobench.core import plugins
     from halobench.core.plugins import facts as plugin_facts
+    from halobench.reporting.answers.answer import LEAST_NATS
     from halobench.reporting.answers.takeaways import FEW, LEAST_PAIRS, MOST, RULES
 
-    parts = [READING, "## Take-aways", TAKEAWAYS.format(least=LEAST_PAIRS, most=MOST, few=FEW)]
+    parts = [READING, "## Take-aways", TAKEAWAYS.format(least=LEAST_PAIRS, most=MOST, few=FEW, nats=LEAST_NATS)]
     rules = [
         f"| {question} | {rule.says.format(**EXAMPLES)} | {rule.when} |"
         for question, each in RULES.items()
@@ -327,11 +333,15 @@ def reading() -> str:
 EXAMPLES = {"what": "*excess*", "loss": "*5-point Mixup*", "base": "*cross-entropy*", "map": "*partner scaling*"}
 EXAMPLES["best"] = f"the best map, {EXAMPLES['map']},"
 TAKEAWAYS = """\
-A take-away opens an answer and titles its figure. It is the first sentence below whose condition is met. Conditions
-are on pairs of data set and model with several seeds, from one population: pairs with uncertain labels or, if there
-are none, other real data, or else synthetic classes. The take-away names its population if there are others. *Most*
-pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is met,
-there is no take-away. Temperatures remove shares of the excess, and maps of what the optimal temperature leaves."""
+A take-away opens an answer and titles its figure. It is the first sentence below, for its answer, whose condition is
+met; words in italics stand for names. Conditions are on pairs of data set and model with several seeds, from one
+population: pairs with uncertain labels (label noise, planted overlap, or a posterior that came with the data) or, if
+there are none, other real data, or else synthetic classes. The take-away names its population if there are others.
+*Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is
+met, there is no take-away. Temperatures remove shares of the *excess* (the NLL above the known posterior's or, if none
+is known, the NLL itself), and maps of what the optimal temperature leaves; pairs with less than {nats:g} nats to remove
+don't count. A loss wins or loses, and a map lowers or raises the NLL, if the 95% interval of the difference in NLL
+excludes 0."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

@@ -7,7 +7,7 @@ import numpy as np
 from halobench.calibration.scores.binning import bin_by_confidence
 
 TITLE = "ACE"
-ABOUT = "average calibration error: the mean, over bins of any size, of the gap between confidence and accuracy"
+ABOUT = "average calibration error: the unweighted mean over non-empty bins of the gap between confidence and accuracy"
 RANGE = (0, 1)
 LOWER_IS_BETTER = True
 SOURCE = (

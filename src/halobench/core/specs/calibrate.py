@@ -19,8 +19,12 @@ class MetricsSpec:
     """The metrics to compute, and the numbers of their bins and bootstrap draws."""
 
     _: dataclasses.KW_ONLY
-    bins: Count = Field(default=15, le=10_000, description="Number of equal-width bins.")
-    draws: Count = Field(default=1000, le=100_000, description="Number of bootstrap draws.")
+    bins: Count = Field(
+        default=15,
+        le=10_000,
+        description="Number of bins, which have equal widths or, for `ace_equal_mass`, equal numbers of samples.",
+    )
+    draws: Count = Field(default=1000, le=100_000, description="Number of bootstrap draws for intervals over samples.")
     floor_draws: Count = Field(default=200, le=100_000, description="Number of label draws for the floor of ECE.")
     also: Metrics = Field(
         default=(),

@@ -51,8 +51,8 @@ class DatasetSpec:
     train: Whole = Field(ge=2, description="Number of training samples.")
     val: Whole = Field(ge=2, description="Number of validation samples, to which calibrators are fitted.")
     test: Count = Field(
-        description="Number of test samples. If a source without official parts is large enough, three to ten blocks of"
-        " this size are kept out of training and validation, and each seed tests on one of them."
+        description="Number of test samples. Unless `blocks` is set, if a source without official parts is large"
+        " enough, three to ten blocks of this size are kept out of training and validation, and each seed tests on one."
     )
     noise: NoiseSpec = Field(
         default=NoiseSpec(),
@@ -63,5 +63,5 @@ class DatasetSpec:
     blocks: Flag = Field(
         default=False,
         description="Give each seed its own block of training and validation samples, so that seeds 0, 1, ... share"
-        " none; the source must have enough. By default, each seed draws from all samples.",
+        " none; the source must have enough. By default, each seed draws from all samples not kept for testing.",
     )

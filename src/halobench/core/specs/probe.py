@@ -48,8 +48,10 @@ class ProbeSpec:
         " is proved to stay at or above the threshold) and far_field (infinitely far away in random directions).",
         json_schema_extra=lambda schema: schema.update(examples=[*names("probes"), *names("searches")]),
     )
-    points: Count = Field(default=150, description="Number of training samples to visit.")
-    control: NotNegative = Field(default=100, description="Number of held-out samples to visit.")
+    points: Count = Field(default=150, description="Number of training samples to visit; all if there are fewer.")
+    control: NotNegative = Field(
+        default=100, description="Number of held-out (test) samples to visit; all if there are fewer."
+    )
     directions: Count = Field(default=1, description="Number of rays per sample.")
     radii: Distances = Field(
         default=(0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0),
@@ -72,7 +74,8 @@ class ProbeSpec:
         default="l2", description="For adversarial: the norm in which distances are measured."
     )
     restarts: Count = Field(
-        default=3, description="For adversarial: starts per sample; the first is at the sample itself."
+        default=3,
+        description="For adversarial: starts per sample for the first radius; the first start is at the sample.",
     )
     steps: Count = Field(default=50, description="For adversarial: gradient steps per start.")
 

@@ -39,7 +39,7 @@ class Recipe:
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         default="adam", description="PyTorch optimiser; its fused implementation is used."
     )
-    lr: Number = Field(default=1e-3, gt=0, description="Learning rate after the warm-up.")
+    lr: Number = Field(default=1e-3, gt=0, description="Learning rate at the end of the warm-up.")
     weight_decay: Number = Field(default=0.0, ge=0, description="Weight decay, passed to the PyTorch optimiser.")
     momentum: Number = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd; the other optimisers ignore it.")
     batch: Count = Field(
@@ -48,7 +48,8 @@ class Recipe:
     )
     epochs: Count = Field(default=50, description="Passes over the training samples.")
     schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="Schedule of the learning rate, which is set at each step; cosine ends at 0."
+        default="cosine",
+        description="Schedule of the learning rate, set at each step; cosine falls to nearly 0.",
     )
     warmup: NotNegative = Field(
         default=2, description="Epochs of linear warm-up, at most one less than epochs; larger values are reduced."
@@ -61,12 +62,12 @@ class Recipe:
     flip: Flag = Field(default=False, description="Mirror each training image with probability 1/2.")
     micro_batch: Count | None = Field(
         default=None,
-        description="Number of images that pass through the model at once; a batch's gradients are summed over its"
+        description="Number of samples that pass through the model at once; a batch's gradients are summed over its"
         " parts.",
     )
     compile: Flag = Field(default=False, description="Compile training steps with torch.compile.")
     deterministic: Flag = Field(
-        default=True, description="Make every run give byte-identical results; slower on a GPU."
+        default=True, description="Make every run on the same machine give byte-identical results; slower on a GPU."
     )
     precision: Literal["float32", "bf16"] = Field(
         default="float32", description="bf16 uses autocast; the weights stay in float32."

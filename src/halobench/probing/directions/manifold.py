@@ -11,7 +11,7 @@ import torch
 from halobench.probing.rays import TrainingPoints
 
 TITLE = "Principal components"
-ABOUT = "in a random direction within the data's principal components"
+ABOUT = "in a random direction in the span of the training data's leading principal components"
 ORDER = 4
 
 

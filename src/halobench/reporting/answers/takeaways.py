@@ -60,7 +60,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "certainty ends soon in the worst direction, much later in random ones",
             "on most pairs, certainty ends within a quarter of the distance to the nearest other label in the worst"
-            " direction found, and reaches at least that far, and five times as far, in random directions",
+            " direction found; in random directions, it reaches at least that quarter, and five times as far as in the"
+            " worst one",
             lambda table: (
                 "random" in table
                 and most((table["worst"] <= 0.25) & (table["random"] >= (5 * table["worst"]).clip(lower=0.25)))
@@ -115,8 +116,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "mixup": (
         Rule(
             "uncalibrated {loss} beats calibrated {base} on most pairs without MLPs",
-            "of the pairs without MLPs, the uncalibrated loss wins on most and loses on none; of the pairs with MLPs,"
-            " it wins on few and loses on more",
+            "of at least two pairs without MLPs, the uncalibrated loss wins on most and loses on none; of at least two"
+            " with MLPs, it wins on few and loses on more",
             except_mlps,
         ),
         Rule(
@@ -144,17 +145,17 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "maps": (
         Rule(
             "{map} removes most of what the optimal temperature leaves",
-            "on most pairs, the map lowers the NLL and removes over half",
+            "the map lowers the NLL on most pairs, and removes over half on most",
             lambda table: most(table["won"]) and most(table["share"] > 0.5),
         ),
         Rule(
             "{map} removes part of what the optimal temperature leaves",
-            "on most pairs, the map lowers the NLL and removes over a twentieth",
+            "the map lowers the NLL on most pairs, and removes over a twentieth on most",
             lambda table: most(table["won"]) and most(table["share"] > SLIGHT),
         ),
         Rule(
             "{map} lowers the NLL slightly",
-            "on most pairs, the map lowers the NLL, and removes at most a twentieth",
+            "the map lowers the NLL on most pairs, and removes at most a twentieth on most",
             lambda table: most(table["won"]) and most(table["share"] <= SLIGHT),
         ),
         Rule(

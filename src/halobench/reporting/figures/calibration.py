@@ -25,12 +25,12 @@ SHORT = "Calibration"
 CATEGORY = "3 Calibration"
 CAPTION = """\
 The figure shows the test NLL (in nats) and the expected calibration error (ECE) by calibrator and training loss. Lower
-values are better. Horizontal lines show predictors that need no training: the known posterior itself (bayes), which no
-model can beat in NLL; a uniform guess; and the label of the nearest training point. If labels are uncertain, scores are
-expectations under the known posterior. If labels are certain, ECEs near the floor (``ece_floor`` in the table of
-metrics) are too small to rank. A temperature is fitted to minimise NLL, so it can worsen ECE. Notes in the panels count
-the models that have no optimal temperature (all validation points are classified correctly), a negative temperature
-from the paper's code, or an infinite NLL (a label that occurs gets probability 0).
+values are better. Horizontal lines show predictors that need no training: the known posterior itself, which no model
+can beat in expected NLL; a uniform guess; and the label of the nearest training point, after TS. If labels are
+uncertain, scores are expectations under the known posterior. If labels are certain, ECEs near the floor (``ece_floor``
+in the table of metrics) are too small to rank. A temperature is fitted to minimise NLL, so it can worsen ECE. Notes
+below the panels count the models that have no optimal temperature (all validation points are classified correctly), a
+negative temperature from the paper's code, or an infinite NLL (a label that occurs gets probability 0).
 """
 
 TITLE = "What temperature scaling changes on test data"

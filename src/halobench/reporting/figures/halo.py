@@ -34,8 +34,9 @@ the true share lies above the *certified* curve, a proved bound, and below the *
 the share along random rays if certainty ended at flat boundaries at the attacked distances. Its upper edge is for a
 single boundary, and no linear model can exceed it; its lower edge is for one boundary per other class. The number of
 input dimensions alone can explain a curve within this region. The Kaplan-Meier estimator accounts for walks that ended
-while the model was still certain. Models that are certain of almost no point are left out. If, in every panel, attacks
-end certainty around half of the points that the model is certain of, the title says within what distance.
+while the model was still certain. A model that is certain of almost no point, whatever its loss, is left out, unless
+all are like this. If attacks end certainty around at least half of the points that each model is certain of, the title
+says within what distance.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used

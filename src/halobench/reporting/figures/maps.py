@@ -12,10 +12,10 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What can repair the rest?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-The figure shows how the test NLL (in nats) changes from the optimal temperature to each richer map of the logits, for
-each pair of data set and model. Lines are 95% t intervals over seeds. To the left of 0, the map's NLL is lower than the
-temperature's. The black tick marks the most that any map could gain over the temperature: the excess NLL over the known
-posterior or, if no posterior is known, the NLL.
+The figure shows how the test NLL (in nats) changes from the optimal temperature to each of up to five other maps of the
+logits, for each pair of data set and model. Lines are 95% t intervals over seeds. To the left of 0, the map's NLL is
+lower than the temperature's. The black tick marks the most that any map could gain over the temperature: the excess NLL
+over the known posterior or, if no posterior is known, the NLL.
 """
 BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 

@@ -12,10 +12,10 @@ from halobench.reporting.plotting.style import styled
 SHORT = "Does Mixup do better?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-The figure compares cross-entropy with other losses: it shows the other loss's test NLL (in nats), uncalibrated, minus
-the NLL of cross-entropy at the optimal temperature, for each pair of data set and model. Lines are 95% t intervals over
-seeds. To the left of 0, the NLL of cross-entropy is higher. MLPs have hollow marks if there are other networks and each
-network's kind is known.
+The figure compares cross-entropy (in a pair without it, the first loss) with up to four other losses: it shows the
+other loss's test NLL (in nats), uncalibrated, minus the NLL of cross-entropy at the optimal temperature, for each pair
+of data set and model. Lines are 95% t intervals over seeds. To the left of 0, the NLL of cross-entropy is higher. MLPs
+have hollow marks if there are other networks and each network's kind is known.
 """
 LOSSES = 2
 

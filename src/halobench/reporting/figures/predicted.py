@@ -23,7 +23,7 @@ CATEGORY = "5 Theory"
 CAPTION = """\
 The figure shows the measured KL (in nats) after TS (optimal) against the KL that a formula predicts from the same
 model's mean logit gaps on own and shared regions of the test data. Scatter of the logits around their means adds to the
-KL, so points lie somewhat above the diagonal; the figure says by how much.
+KL, so most points lie above the diagonal; the figure gives the median ratio of measured to predicted KL.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")

@@ -14,11 +14,11 @@ CATEGORY = "1 Answers"
 CAPTION = """\
 The figure shows the median distances from training points at which certainty ends and the decision changes, in % of the
 distance to the nearest training point with another label, for each pair of data set and model. After TS (hollow
-squares), certainty usually ends closer to the point than without TS. No temperature affects the distance at which the
-decision changes (diamonds). In random directions, MLPs have a colour of their own if the kinds of all networks are
-known. The amber bars show how far certainty would reach in random directions if it ended at flat boundaries, one for
-each other class, at the distance that the attack found. A dot within a bar can be explained by the number of input
-dimensions alone.
+squares), certainty usually ends closer to the point than without TS. No positive temperature affects the distance at
+which the decision changes (diamonds). In random directions, MLPs have a colour of their own if there are other networks
+and each network's kind is known. The amber bars begin where certainty would end in random directions if there were flat
+boundaries, one for each other class, at the distance that the attack found; with fewer boundaries, certainty would
+reach farther. A dot within a bar can be explained by the number of input dimensions alone.
 """
 SHOWS = ("sphere", "manifold", "mixup_line", "nearest_other", "adversarial")
 

@@ -23,8 +23,8 @@ CATEGORY = "3 Calibration"
 CAPTION = """\
 The figure shows reliability diagrams on test data without calibration, after TS (paper's code) and after TS (optimal).
 Below the diagonal, a model is overconfident. If labels are uncertain, accuracy is an expectation under the known
-posterior. Bins are pooled over seeds. Bins of fewer than 10 points have faint marks. A temperature moves points between
-bins but doesn't change the predicted class.
+posterior. Bins are pooled over seeds. Bins of fewer than 10 points have faint marks. A positive temperature moves
+points between bins but doesn't change the predicted class; the paper's code may fit a negative one.
 """
 
 TITLE = "Reliability before and after temperature scaling"

@@ -13,8 +13,8 @@ SHORT = "The four questions on one page"
 CATEGORY = "1 Answers"
 CAPTION = """\
 The figure sums up the experiment on one page: how far certainty reaches around training points, what a temperature
-repairs, whether Mixup avoids the error that the temperature leaves, and what else can repair this error. Each panel is
-also a figure of its own, whose caption explains it.
+repairs, whether Mixup (or, without it, another loss) avoids the error that the temperature leaves, and what else can
+repair this error. Each panel is also a figure of its own, whose caption explains it.
 """
 
 

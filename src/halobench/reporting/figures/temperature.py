@@ -13,9 +13,10 @@ SHORT = "What can a temperature repair?"
 CATEGORY = "1 Answers"
 CAPTION = """\
 The figure shows the test NLL (in nats) minus the known posterior's NLL (if no posterior is known, simply the NLL) for
-each data set, model and loss. The dots of a row show the model uncalibrated, at the temperature that the paper's code
-fits, and at the optimal temperature. Rows in bold are for cross-entropy, and the rows below them for Mixup. A heading
-in italics says what the pairs below it have in common. At 0, predictions would equal the posterior.
+each pair of data set and model. The dots of a row show the model uncalibrated, at the temperature that the paper's code
+fits, and at the optimal temperature. If Mixup has rows of its own, rows in bold are for cross-entropy, and the rows
+below them for Mixup. A heading in italics says what the pairs below it have in common. At 0, predictions would equal
+the posterior, if it is known.
 """
 
 

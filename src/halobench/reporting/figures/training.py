@@ -22,7 +22,7 @@ CAPTION = """\
 The figure shows the training loss by epoch for every data set and model. Each loss is plotted as its own objective, so
 compare heights within a loss but not between losses. The objective of Mixup can't reach 0. The mark at the end shows
 whether the models of all seeds interpolate, that is, predict at least 99% of their training labels, including the noisy
-ones. The claims leave out cross-entropy cells that don't interpolate.
+ones. The package's claims leave out cross-entropy cells that don't interpolate.
 """
 
 TITLE = "Training loss, and which models fit all their training labels"

@@ -9,8 +9,8 @@ from halobench.reporting.print_tables.layout import Table
 
 CAPTION = """\
 The table shows the scores of ``paper_gaussians`` in expectation under the known posterior. The last row for each
-separation shows the posterior's own scores; no model can have a lower NLL. Lower is always better. Compare rows only
-within a block, because the best possible score differs between blocks.
+separation shows the posterior's own scores; no model can have a lower NLL. Lower is always better. Compare only rows of
+the same data set, because the best possible score differs between data sets.
 """
 
 SHOWS = ("gaussians",)

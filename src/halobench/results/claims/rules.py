@@ -88,7 +88,7 @@ class Claim:
         " its mean and interval are those of its logarithm."
     )
     table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table to read.")
-    value: Text = Field(description="The column to read.")
+    value: Text = Field(description="The column to read or, in a claim of your own, a metric.")
     a: Conditions = Field(description="Conditions by column on the side that the claim is about.")
     direction: Literal["below", "above"] = Field(
         description="The side of the margin on which the claim puts the statistic."
@@ -116,7 +116,9 @@ class Claim:
         " metric are better, and the highest if larger ones are.",
     )
     interpolating: tuple[Text, ...] | None = Field(
-        default=None, description="Losses whose cells must interpolate; by default, all of the claim's losses."
+        default=None,
+        description="Losses whose cells must interpolate; by default, all of the claim's losses or, for a claim of your"
+        " own, none.",
     )
 
     def __post_init__(self):
