@@ -53,7 +53,6 @@ import argparse
 import itertools
 import math
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,10 +81,9 @@ from halobench.calibration.calibrators.shrunk import fit_mixed, fit_shrunk
 from halobench.calibration.floor import USUAL_FLOOR, floored
 from halobench.calibration.scores.sample_scores import cross_entropy
 from halobench.calibration.temperature.search import finite_beta
-from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.storage.files import replacing
-from studies.votes.predictions import networks
+from studies.votes.predictions import end_with, networks
 
 OUT = Path(__file__).with_name("few_errors.csv")
 SEED, TREES = 0, 100
@@ -246,7 +244,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpecError as error:  # a file is missing, or isn't the published one
-        sys.exit(f"error: {error}")
+    end_with(main)

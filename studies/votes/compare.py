@@ -60,7 +60,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,10 +76,9 @@ from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.calibrators.auto import OWN
 from halobench.calibration.saved import Savable
 from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
-from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.storage.files import replacing
-from studies.votes.predictions import Network, networks
+from studies.votes.predictions import Network, end_with, networks
 
 OUT = Path(__file__).parent
 SEED, RESAMPLES, DRAWS = 0, 1000, 10  # draws of halves of votes, for strata
@@ -323,7 +321,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SpecError as error:  # a file is missing, or isn't the published one
-        sys.exit(f"error: {error}")
+    end_with(main)

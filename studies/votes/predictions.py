@@ -7,15 +7,16 @@ passed on, as their licences say, but numbers computed from them may be publishe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from halobench.calibration.repair.columns import find_mismatch
-from halobench.core.errors import Found, refuse, require
+from halobench.core.errors import Found, SpecError, refuse, require
 from halobench.data.published_files import PublishedFile, obtain
 
 GITHUB = "https://raw.githubusercontent.com"
@@ -111,6 +112,14 @@ def networks() -> Iterator[Network]:
             yield Network(
                 f"{items}, cleanlab", f"{items}, cleanlab", items, log(np.load(path), path.name), labels, counts
             )
+
+
+def end_with(main: Callable[[], int]) -> NoReturn:
+    """Run and end a program that reads `networks`; a missing or other file is named in one line, with no traceback."""
+    try:
+        sys.exit(main())
+    except SpecError as error:
+        sys.exit(f"error: {error}")
 
 
 def chaosnli_votes(path: Path, items: str) -> dict[str, tuple[list[int], int]]:

@@ -190,7 +190,7 @@ class Sections:
     )
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,
-        description="Folder of the files that loaders read from disk, laid out as torchvision does. Another folder"
+        description="Folder of the files that loaders read from disk, mostly in torchvision's layout. Another folder"
         " reruns nothing. Defaults to the environment variable HALOBENCH_DATA or, if it isn't set, to the folder data.",
     )
     fetch: Flag = Field(default=True, description="Download data sets that are missing from `data_root`.")

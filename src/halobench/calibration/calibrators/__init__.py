@@ -10,10 +10,9 @@ Each calibrator's file defines ``fit(logits, labels)``; a ``module:object`` has 
 validation logits, float64 (n, k), and labels (n,) in [0, k). `fit` returns either a function that maps logits (m, k) to
 calibrated ones (-inf for a probability of 0), whose softmax is then scored, or a
 `halobench.calibration.calibrator.Calibrator`, which can also state why the fit failed. The same data must produce the
-same bytes, so draw random numbers only from a generator with a fixed seed. A new calibrator of the
-package should start from the beta of TS (`temperature.search.finite_beta`), be finite on separable data, e.g. by a
-penalty that pulls the fit towards TS, and return the result of `halobench.calibration.calibrator.scored`, as `top_rest`
-does.
+same bytes, so draw random numbers only from a generator with a fixed seed. A new calibrator of the package
+should start from the beta of TS (`temperature.search.finite_beta`), be finite on separable data, e.g. by a penalty that
+pulls the fit towards TS, and return the result of `halobench.calibration.calibrator.scored`, as `top_rest` does.
 
 The map is a data class of numbers and arrays, with the decorator ``halobench.calibration.saved.savable(NAME)``, where
 NAME is the file's name, so that fits can be saved as these numbers. A map that can't be such a data class, e.g. because
