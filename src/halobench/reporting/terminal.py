@@ -88,7 +88,8 @@ class Rows:
             justify: Literal["left", "right"] = "right" if index >= self.right else "left"
             shown.add_column(heading, overflow="fold", width=widths[index], justify=justify)
         for row in self.rows:
-            shown.add_row(*row)
+            texts = zip(row, widths, strict=True)  # a text that is too long is broken before a bracket, not within it
+            shown.add_row(*(text.replace(" (", "\n(") if cell_len(text) > most else text for text, most in texts))
         return shown
 
     def _list(self, width: int) -> Group:
