@@ -6,7 +6,8 @@ those of two seeds: its tolerance comes from the variance between seeds, pooled 
 judged with the new numbers in place of the published ones: each estimate must lie in the interval that the published
 ones give, and no verdict may be reversed.
 
-Cells whose jobs took longer than `LONGEST` aren't chosen, unless a run has no others: then, the shortest one is.
+Cells whose jobs took longer than `LONGEST` aren't chosen, nor are runs of one seed: nothing says how far their numbers
+may differ elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from halobench.storage.columns import KEYS
 from halobench.storage.records import read_record
 
 PUBLISHED = ROOT / "results/published"
-RUNS = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+RUNS = sorted(
+    path.parent.name for path in PUBLISHED.glob("*/runs.parquet") if pd.read_parquet(path)["seed"].nunique() > 1
+)
 SEED, SHARE = 0, 0.1  # of the choice
 LONGEST = 300.0  # seconds on one core
 CHANCE = 1e-3  # that any number exceeds its tolerance, if a cell computed again is as good as another seed
@@ -74,11 +77,10 @@ def configuration(run: str) -> dict:
 
 
 def choose(run: str) -> tuple[list[Cell], int]:
-    """A tenth of a run's cells, but none that takes long if there are others, and how many aren't chosen from."""
+    """A tenth of a run's cells, none of which takes long, and how many aren't chosen from."""
     cells = sorted(Cell(*row) for row in published(run, "runs")[KEYS].itertuples(index=False))
     seconds = published(run, "jobs").groupby("key")["seconds"].sum()
     short = [cell for cell in cells if seconds[cell.path] <= LONGEST]
-    short = short or [min(cells, key=lambda cell: seconds[cell.path])]
     picked = generator(SEED, "published", run).permutation(len(short))[: math.ceil(SHARE * len(cells))]
     return [short[i] for i in sorted(picked)], len(cells) - len(short)
 
