@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 import halobench
 from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
@@ -386,6 +388,30 @@ def test_hard_data_get_an_answer(case, words, answer, monkeypatch):
     assert diagnosis_page(found)
     assert "prediction is right" not in str(found) or found.errors == 0
     assert short(found, words) == answer or answer is None
+
+
+def test_labels_in_random_order_are_noticed():
+    """The test's moments are those over all orders, its p-value is uniform under the null, and classes may be rare."""
+    rng = np.random.default_rng(0)
+    p, mass = rng.dirichlet(np.ones(3), size=6), rng.dirichlet(np.ones(3), size=6)
+    every = np.array([(p * mass[list(order)]).sum() for order in itertools.permutations(range(6))])
+    z_score = ((p * mass).sum() - every.mean()) / every.std()
+    assert parts.unrelated(p, mass) == pytest.approx(stats.norm.sf(z_score), rel=1e-9)
+    assert np.isnan(parts.unrelated(np.full((6, 3), 1 / 3), mass))
+    z, y = drawn(300, k=10)
+    y[y > 1] = 1  # of ten columns, two have labels
+    found = [parts.unrelated(softmax(z), np.eye(10)[rng.permutation(y)]) for _ in range(400)]
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+    assert parts.unrelated(softmax(z), np.eye(10)[y]) < 1e-6
+
+
+@fast
+@pytest.mark.parametrize("case", ["shuffled", "matching"])
+def test_a_diagnosis_of_rows_in_another_order_asks_to_check_them(case):
+    z, y = drawn(60)
+    found = diagnose(z, np.random.default_rng(0).permutation(y) if case == "shuffled" else y, candidates=OWN)
+    assert ("labels in random order would fit as well (p = " in short(found, "calibrator")) == (case == "shuffled")
+    assert found.answers()[0].warning == (case == "shuffled")
 
 
 def test_a_temperature_that_rests_on_few_wrong_predictions_is_left_or_shrunk():

@@ -35,7 +35,7 @@ from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.calibrators import auto
 from halobench.calibration.calibrators.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
-from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder
+from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder, unrelated
 from halobench.calibration.diagnosis.result import Diagnosis
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
 from halobench.calibration.ladder import RepairLadder, Rung
@@ -310,6 +310,7 @@ class _Validation:
             "names": self.names,
             "rarest": int(counts.min()),
             "unseen": tuple(np.flatnonzero(counts == 0).tolist()),
+            "unrelated": unrelated(softmax(self.logits), mass),
             "confusions": confusions(softmax(temper(self.logits, beta)), top, mass),
         }
 

@@ -230,6 +230,18 @@ class Shift:
         return cls((means[0], means[1], p_confidence), (*of_class, _same_classes(counts)), changed, nll)
 
 
+def unrelated(p: np.ndarray, mass: np.ndarray) -> float:
+    """Return the p-value of labels fitting probabilities (n, k) no better than the same labels in random order would.
+
+    The one-sided permutation test of the labels' mean probability. For targets `mass` (n, k), mean and variance over
+    all orders are exact (W. Hoeffding, *A Combinatorial Central Limit Theorem*, 1951), and the distribution is taken
+    as normal. NaN if all rows of one of them are equal.
+    """
+    p, mass = p - p.mean(axis=0), mass - mass.mean(axis=0)
+    variance = float(((p.T @ p) * (mass.T @ mass)).sum()) / (len(p) - 1)
+    return math.erfc(float((p * mass).sum()) / math.sqrt(2 * variance)) / 2 if variance > 0 else math.nan
+
+
 def _same_classes(counts: np.ndarray) -> float:
     """Return the p-value of the chi-squared test of counts (2, k), after pooling rare classes."""
     from scipy import stats

@@ -50,6 +50,8 @@ class Diagnosis:
         The number of validation samples of the rarest class.
     unseen : tuple of int
         The classes without a validation label.
+    unrelated : float
+        The p-value of the labels fitting the logits no better than the same labels in random order would.
     temperature : Temperature
     auto : AutoFit
         The chosen calibrator, fitted to the validation samples: the recommended one, unless another was asked for.
@@ -86,6 +88,7 @@ class Diagnosis:
     names: tuple[str, ...]
     rarest: int
     unseen: tuple[int, ...]
+    unrelated: float
     temperature: Temperature
     auto: AutoFit
     recommended: str
@@ -153,7 +156,9 @@ class Diagnosis:
     def answers(self) -> list[words.Answer]:
         """Return the answers in reading order."""
         unseen = listed([self.names[j] for j in self.unseen])
-        choice = words.which_calibrator(self.auto, self.recommended, self.temperature, self.better, self.names, unseen)
+        choice = words.which_calibrator(
+            self.auto, self.recommended, self.temperature, self.better, self.names, unseen, self.unrelated
+        )
         if self.auto.mismatch:
             return [choice]
         independent = self.auto.groups.count

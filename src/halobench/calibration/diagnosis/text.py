@@ -29,7 +29,7 @@ FEWEST_ERRORS = 5
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 FEW_PER_CLASS = 10  # samples a class; with fewer, maps that distinguish the classes can't be learned
 MOST_PAIRS = 12  # columns in another order that are listed
-CLEAR = 0.05  # the largest p-value at which a confusion stands out
+CLEAR = 0.05  # the largest p-value at which a confusion stands out, and labels clearly fit their logits
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
     "These tests see only the logits, so they miss labels that change while the logits stay the same, and inputs whose "
@@ -71,6 +71,7 @@ def which_calibrator(
     better: Mapping[str, Gain],
     names: Sequence[str],
     unseen: str,
+    unrelated: float,
 ) -> Answer:
     """Say which calibrator to use, and why."""
     question = "Which calibrator should I use?"
@@ -111,10 +112,13 @@ def which_calibrator(
     short = _joined(
         asked + short,
         ahead and f"But on the labelled test samples, {_named(ahead[0].name)} is better by {number(ahead[0].value)}.",
+        unrelated > CLEAR
+        and "Check that logits and labels are in the same order: "
+        f"labels in random order would fit as well (p = {number(unrelated, '.2g')}).",
         dependent and "Pass groups: samples seem to depend on each other.",
         richer and unseen and f"It hasn't seen {unseen}.",
     )
-    warning = bool(asked or ahead or dependent or unsure or (richer and unseen))
+    warning = bool(asked or ahead or dependent or unsure or (richer and unseen) or unrelated > CLEAR)
     return Answer(question, short, sentences, warning)
 
 
