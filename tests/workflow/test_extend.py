@@ -154,6 +154,20 @@ def test_table_is_made_and_pages_hold_both(examples):
     assert "mine.tables.temperatures.html" in (tables / "tables.html").read_text()
 
 
+def test_another_figure_is_drawn_again_alone(examples, root, tmp_path):
+    """Snakemake gets the names of the rules that don't run: those of one's own figures and tables, too."""
+    folder = shutil.copytree(examples[0], tmp_path / "copy", symlinks=True)
+    figures = folder / "results/figures/mine"
+    own, missing = (figures / f"{name}.png" for name in ("mine.figures.temperatures", "summary"))
+    before = own.stat().st_mtime_ns
+    missing.unlink()
+    copied = folder, examples[1] | {"PYTHONPATH": str(folder)}
+    arguments = ("--configfile", "mine.yaml", "--snakefile", str(root / "Snakefile"))
+    halobench(copied, "run", "--cores", "1", *arguments, str(missing.relative_to(folder)))
+    assert missing.exists()
+    assert own.stat().st_mtime_ns == before
+
+
 def test_an_edit_of_the_figure_reruns_it_alone(examples, root, tmp_path):
     """Snakemake wouldn't rerun the overview, which shows another figure."""
     folder = shutil.copytree(examples[0], tmp_path / "copy", symlinks=True)

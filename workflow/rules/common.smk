@@ -4,7 +4,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from halobench.experiment.figure_choice import caption, display_facts
+    from halobench.experiment.figure_choice import caption, display_facts, rule_name
     from halobench.runner.end_of_run import CLAIMS
     from halobench.runner.rule_inputs import prepare
     from halobench.runner.run_plan import FROZEN

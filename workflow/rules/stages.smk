@@ -45,7 +45,7 @@ for kind in ("figure", "table"):
 
         rule:
             name:
-                f"{kind}_{stem}"
+                rule_name(kind, stem)
             input:
                 **INPUTS.tables(kind, name),
             output:

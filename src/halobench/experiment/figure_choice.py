@@ -29,6 +29,19 @@ def file_stem(name: str) -> str:
     return name.replace(":", ".")
 
 
+def rule_name(kind: str, stem: str) -> str:
+    """Return the name of the rule that draws a figure or makes a table (`kind`).
+
+    It is an identifier, since neither ``use rule ... as`` nor ``--consider-ancient`` takes a dot.
+
+    Examples
+    --------
+    >>> rule_name("figure", "mylab.figures.draw")
+    'figure_mylab_figures_draw'
+    """
+    return f"{kind}_{stem}".replace(".", "_")
+
+
 def display_facts(kind: str, stem: str) -> plugin_facts.Facts:
     """Return the facts about the figure or table whose files have this stem."""
     name = ":".join(stem.rsplit(".", 1))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from halobench.core.errors import SpecError
 from halobench.core.formatting import count
+from halobench.experiment.figure_choice import rule_name
 from halobench.experiment.jobs import Job
 from halobench.results import status
 from halobench.runner import end_of_run, fork_server, live_runs
@@ -173,7 +174,7 @@ def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mappi
 
 def _rule(job: Job) -> str:
     """Return the name of a job's rule."""
-    return f"{job.stage}_{Path(job.record).stem}" if STAGES[job.stage].each else job.stage
+    return rule_name(job.stage, Path(job.record).stem) if STAGES[job.stage].each else job.stage
 
 
 def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:
