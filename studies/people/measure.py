@@ -22,6 +22,7 @@ import torch
 
 from halobench import fit_auto, fit_partner, fit_temperature, open_cell
 from halobench.calibration.scores.sample_scores import softmax
+from halobench.core.errors import refuse
 from halobench.core.seeding import generator
 from halobench.data import people
 from halobench.data.written_sources import read_meta
@@ -31,6 +32,7 @@ from halobench.training.train_cell import predict
 from studies.people import blocks
 from studies.people.blocks import label_columns
 from studies.votes.compare import SCORES, item_scores, permuted
+from studies.votes.predictions import end_with
 
 OUT, ORACLE = (Path(__file__).with_name(name) for name in ("cells.csv", "oracle.csv"))
 CLASSES = len(blocks.NAMES)
@@ -166,15 +168,17 @@ def moved(images: torch.Tensor, place: str, rng: np.random.Generator) -> torch.T
     return windows[torch.arange(len(images)), :, corner[:, 0], corner[:, 1]]
 
 
-def main() -> None:
+def main() -> int:
     results = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
     folders = sorted(path.parent for path in results.glob("runs/*/*/*/*/train.json"))
+    refuse(not folders, str(results), "has no trained networks; name the folder of a finished run's results")
     with ProcessPoolExecutor(WORKERS) as pool:
         rows = [row for cell in pool.map(measured, folders) for row in cell]
     tables_io.write_csv(OUT, pd.DataFrame(rows))
     tables_io.write_csv(ORACLE, of_oracle())
     print(f"{len(folders)} networks: {OUT}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    end_with(main)

@@ -86,6 +86,7 @@ SCORES = ("nll", "kl", "excess_brier")
 UNCALIBRATED, OTHERS, UNIFORM = "uncalibrated", "TS, labels of other items", "uniform guess"
 CLASS_SHARES, TABLE = "shares of classes", "shares by predicted class"
 STRATA = ("least split", "middle", "most split")
+ITEMS = "items"  # how often each counts, as if that were a score
 TRUE, NULLS = "true votes", ("permuted within the prediction", "permuted within prediction and majority")
 FIT_ONLY = " to fit only"
 ALL_NULLS = (*NULLS, *(null + FIT_ONLY for null in NULLS))
@@ -259,10 +260,11 @@ def measure(network: Network, splits: int) -> dict[tuple[str, str], Scores]:
     for number, name in enumerate(STRATA):
         inside = drawn == number
         weights = inside[:, :, None] / inside.mean()
-        found["strata", name] = {
+        counted = {
             row: np.mean([weight * scores[row] for weight, scores in zip(weights, held, strict=True)], axis=0)
             for row in whole
         }
+        found["strata", name] = counted | {ITEMS: weights.mean(axis=0)}
     k, top = votes.shape[1], network.logits.argmax(axis=1)
     nulls = {f"{row}; {TRUE}": whole[row] for row in ROWS_OF_NULLS}
     tied = generator(SEED, "votes", network.items, "ties")
@@ -274,14 +276,19 @@ def measure(network: Network, splits: int) -> dict[tuple[str, str], Scores]:
 
 
 def summary(scores: Scores, rng: np.random.Generator) -> pd.DataFrame:
-    """Return means over items of scores and of their `DIFFERENCES`, with 95% intervals from a bootstrap over items."""
-    pairs = [(row, "") for row in scores] + [pair for pair in DIFFERENCES if set(pair) <= set(scores)]
+    """Return means over items of scores and of their `DIFFERENCES`, with 95% intervals from a bootstrap over items.
+
+    If the items count more or less often (`ITEMS`), each mean is a ratio, in each resample.
+    """
+    rows = [row for row in scores if row != ITEMS]
+    pairs = [(row, "") for row in rows] + [pair for pair in DIFFERENCES if set(pair) <= set(rows)]
     values = np.stack([scores[row] - (scores[minus] if minus else 0.0) for row, minus in pairs], axis=1)
     n, values = len(values), values.reshape(len(values), -1)
+    times = scores.get(ITEMS, np.ones((n, 1)))
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-    low, high = np.quantile(weights @ values, (0.025, 0.975), axis=0)
+    low, high = np.quantile(weights @ values / (weights @ times), (0.025, 0.975), axis=0)
     table = pd.DataFrame([(*pair, score) for pair in pairs for score in SCORES], columns=["row", "minus", "score"])
-    table = table.assign(value=values.mean(axis=0), low=low, high=high, n=n).dropna(subset="value")
+    table = table.assign(value=values.mean(axis=0) / times.mean(), low=low, high=high, n=n).dropna(subset="value")
     return table[(table["minus"] == "") | (table["score"] != "kl")]  # a difference of KL is that of NLL
 
 
@@ -314,6 +321,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--splits", type=int, default=10, help="into halves, each of which is fitted to and scored")
     parser.add_argument("--out", type=Path, default=OUT, help="the folder to write to")
     options = parser.parse_args(arguments)
+    if options.splits < 1:
+        parser.error(f"--splits is {options.splits}; 1 or more would be right")
     for name, table in tables(networks(), options.splits).items():
         with replacing(options.out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.5f")

@@ -94,6 +94,26 @@ def test_a_summary_has_means_differences_and_intervals_that_cover():
     assert ("TS, votes", compare.UNIFORM, "kl") not in table.index
 
 
+def test_the_mean_of_items_that_count_more_or_less_often_is_a_ratio_in_each_resample():
+    """So a score that is the same for all items has no interval, and none depends on the unit of the weights."""
+    counted = RNG(0).integers(3, size=(400, 1)) / 1.0
+    own = RNG(2).normal(size=(400, 3))
+    scores = {compare.UNIFORM: np.full((400, 3), 1.1) * counted, "TS, votes": own * counted, compare.ITEMS: counted}
+    table = compare.summary(scores, RNG(1)).set_index(["row", "minus", "score"])
+    assert compare.ITEMS not in table.index.get_level_values("row")
+    assert table.loc[(compare.UNIFORM, "", "nll"), ["value", "low", "high"]].to_numpy(float) == pytest.approx(1.1)
+    found = table.loc[("TS, votes", "", "nll")]
+    assert found["value"] == pytest.approx(np.average(own[:, 0], weights=counted[:, 0]))
+    tripled = compare.summary({row: 3 * values for row, values in scores.items()}, RNG(1))
+    assert tripled["low"].to_numpy() == pytest.approx(table["low"].to_numpy())
+
+
+def test_fewer_than_one_split_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        compare.main(["--splits", "0"])
+    assert "--splits is 0; 1 or more would be right" in capsys.readouterr().err
+
+
 def drawn(n: int, k: int, m: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits that are half as large as the posterior's, plus noise, a label and m votes."""
     rng = RNG(seed)
