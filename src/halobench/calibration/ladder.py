@@ -6,8 +6,8 @@
   is. If the posterior depends on more than X, such as the label before it was flipped, it may be that no classifier
   reaches the noise, and the part `training` includes the difference.
 - training is the difference between the noise and the NLL of the best map, E[P(y | x) | softmax(logits)]. No
-  calibration can repair this part, since the model's probabilities don't contain the information. Perez-Lebel et al. call
-  it the grouping loss.
+  calibration can repair this part, since the model's probabilities don't contain the information. Perez-Lebel et al.
+  call it the grouping loss.
 - richer_map is the difference between the NLLs of the best map and of the best temperature.
 - temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
