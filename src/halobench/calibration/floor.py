@@ -1,14 +1,15 @@
 """Add a floor to probabilities that may be 0, such as a random forest's, before taking their logarithms.
 
-A forest of n trees gives a class that c trees vote for the probability c / n, so a class without votes gets 0, and the
-NLL of such a label is infinite. With a floor f, a logit is s log(p + f). If counts c are drawn from class probabilities
-with a symmetric Dirichlet prior of strength a, then f = a / n and s = 1 are exact (Laplace's rule for a = 1).
+If c of a forest's n trees vote for a class, its probability is c / n. A class without votes gets 0, so a sample of this
+class has an infinite NLL. With a floor f and a scale s, a logit is s log(p + f). If votes are drawn from class
+probabilities with a symmetric Dirichlet prior of strength a, f = a / n and s = 1 give the posterior mean (Laplace's
+rule for a = 1).
 
-The size of f decides how much of the NLL a calibrator seems to remove, so f is stated by the user or fitted. A fitted f
-has the lowest NLL after temperature scaling, on validation labels that are smoothed by 1 / (n + 1), so that f is above
-0 even if no label has a probability of 0. For large f, log(p + f) is nearly linear in p, which suits forests that
-vote for wrong labels. In `halobench.diagnose`, the scale s then makes the mean confidence at T = 1 equal to the model's
-own; elsewhere, or if the user states f, s is 1.
+The size of f decides how much of the NLL a calibrator seems to remove, so if there are probabilities of 0, f is stated
+by the user or fitted. A fitted f has the lowest NLL after temperature scaling, on N validation labels that are smoothed
+by 1 / (N + 1). The smoothing keeps f above 0 even if no label has a probability of 0. For large f, log(p + f) is nearly
+linear in p. In `halobench.diagnose`, the scale s of a fitted f keeps the model's mean confidence at T = 1 where it can;
+otherwise, s is 1.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MOST_PROBABILITIES = 1 << 20  # the floor is fitted to about this number of prob
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor, and what it does to validation samples.
+    """A floor, the zeros among validation samples, and their NLLs with the usual floor.
 
     Attributes
     ----------
@@ -44,7 +45,8 @@ class Floor:
     fitted : bool
         False if the user stated the floor.
     zeros, labels : int
-        The number of validation samples with any probability of 0, and the number whose label has a probability of 0.
+        The number of validation samples with any probability of 0, and the number whose label (or a class with votes)
+        has a probability of 0.
     before, least : float
         NLL in nats with a floor of `USUAL_FLOOR`: at T = 1, and at the best temperature.
     """
@@ -59,7 +61,7 @@ class Floor:
 
     @classmethod
     def of(cls, probabilities: np.ndarray, targets: np.ndarray, stated: float | None = None) -> Floor:
-        """Fit the floor of checked probabilities (n, k) to labels or shares of votes, or use the stated floor."""
+        """Return the floor `stated`, or one fitted to checked probabilities (n, k) and labels or shares of votes."""
         value = fit_floor(probabilities, targets) if stated is None else stated
         scale = _same_confidence(probabilities, value) if stated is None else 1.0
         none, usual = probabilities == 0, floored(probabilities, USUAL_FLOOR)
@@ -73,7 +75,7 @@ class Floor:
 @savable("floored")
 @dataclass(frozen=True)
 class Floored:
-    """The map `transform`, applied to probabilities plus a floor; a logit of -inf stands for a probability of 0."""
+    """The map `transform`, applied to scale * log(p + floor), where p is the softmax of logits that may be -inf."""
 
     floor: float
     scale: float
@@ -87,12 +89,12 @@ class Floored:
 
 
 def floored(probabilities: np.ndarray, floor: float, scale: float = 1.0) -> np.ndarray:
-    """Return `scale` times the logarithms of probabilities (n, k) plus a floor above 0, float64."""
+    """Return scale * log(p + floor), float64 (n, k), for probabilities p (n, k)."""
     return scale * np.log(probabilities.astype(np.float64) + floor)
 
 
 def fit_floor(probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """Return the floor with the lowest NLL after temperature scaling, for labels smoothed by 1 / (n + 1)."""
+    """Return the floor, from 1e-12 to 10, with the lowest NLL after TS for n labels smoothed by 1 / (n + 1)."""
     from scipy.optimize import minimize_scalar
 
     stride = max(1, probabilities.size // MOST_PROBABILITIES)
@@ -108,7 +110,10 @@ def fit_floor(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _same_confidence(probabilities: np.ndarray, floor: float) -> float:
-    """Return the scale at which the mean confidence with a floor equals the mean confidence without the floor."""
+    """Return the scale at which a floor leaves the mean confidence as it is, or 1 if none in `SCALES` does.
+
+    A mean confidence above `SUREST` counts as `SUREST`.
+    """
     from scipy.optimize import brentq
 
     logits, (low, high) = floored(probabilities, floor), SCALES

@@ -6,31 +6,30 @@
   is. If the posterior depends on more than X, such as the label before it was flipped, it may be that no classifier
   reaches the noise, and the part `training` includes the difference.
 - training is the difference between the noise and the NLL of the best map, E[P(y | x) | softmax(logits)]. No
-  calibration can repair this part, since the probabilities don't contain the information (this part is the grouping
-  loss of Perez-Lebel et al.).
+  calibration can repair this part, since the model's probabilities don't contain the information. Perez-Lebel et al.
+  call it the grouping loss.
 - richer_map is the difference between the NLLs of the best map and of the best temperature.
 - temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
-The best map, like a calibrator, is a map of the model's probabilities. Adding a constant to all logits of a
-row doesn't change the probabilities, so what this constant may say about the label counts as information that only
-other training can make visible.
+The best map is a map of the model's probabilities. Adding a constant to all logits of a row doesn't change its
+probabilities, so anything that this constant says about the label belongs to the part `training`.
 
-The best map is unknown. The best map's *upper estimate* is the lowest NLL of the families in
+The best map is unknown. The *upper estimate* of its NLL is the lowest NLL of the families in
 `halobench.calibration.repair.families`, and of their mixture, on samples that the maps weren't fitted to. No map has a
-lower expected NLL than the best one, so the estimate is too high on average, by the amount that these maps still miss.
-The part `training` is therefore too large, and the part `richer_map` too small. Up to sampling error, the upper
-estimate is thus a bound.
+lower expected NLL than the best one. Apart from sampling error, the estimate is therefore too high, by the amount that
+these maps still miss. The part `training` is then too large, and the part `richer_map` too small.
 
-There is no lower bound on the best map's NLL: if no two samples share logits, a map could in principle identify each
-sample, and hence its label. The *lower estimate* therefore assumes that the best map varies on scales that the samples
-resolve, in the D directions in which logits vary (k - 1, or 0 if there are only a few different rows). The best map may
-have jumps. The amount that maps still miss then shrinks at least as fast as n^-1/(1 + D), the best rate for such
-functions (C. Stone's n^-2s/(2s + D), with the smoothness s of 1/2 that a jump has). If r times as many samples lower
-the NLL by d, at most d / (r^1/(1 + D) - 1) is left to gain. The lower estimate is the lowest that three learning curves
-give: those of the best family, of nearest neighbours and of trees. Nearest neighbours and trees approach the best map
-for any distribution. With fewer than CELLS^D samples, a curve may be flat only because all structure is finer than the
-distances between samples. The best map is then unknown, and the lower estimate is the trivial bound: the noise, or 0 if
-the noise is unknown. Each end of a range, except the trivial bound, includes 1.96 standard errors.
+Samples alone give no lower bound on the best map's NLL: if no two samples share logits, a map could in principle
+identify each sample, and hence its label. The *lower estimate* therefore assumes that the best map varies on scales
+that the samples resolve, in the D directions in which logits vary (k - 1, or 0 if there are only a few different rows).
+The best map may have jumps. With n samples, the amount that maps still miss is then assumed to shrink at least as fast
+as n^(-1 / (1 + D)). This is the best rate for such functions: C. Stone's n^(-2s / (2s + D)) with the smoothness s = 1/2
+of a jump. If r times as many samples lower the NLL by d, at most d / (r^(1 / (1 + D)) - 1) is left to gain. The lower
+estimate is the lowest that up to three learning curves give: those of the best family, of nearest neighbours and of
+trees. Nearest neighbours and trees can follow maps of any shape. With fewer than CELLS^D samples, a curve may be flat
+only because all structure is finer than the distances between samples. The lower estimate is then the trivial bound:
+the noise, or 0 if the noise is unknown. Both ends of `training_range` and `best_map_range` include 1.96 standard
+errors, except a lower end of 0.
 
 References
 ----------
@@ -71,7 +70,7 @@ MIXTURE = "mixture"
 
 @dataclass(frozen=True)
 class Rung:
-    """A part of the NLL in nats, with its 95% bootstrap interval over samples, for which the maps aren't refitted."""
+    """A part of the NLL in nats, or a test score, with its 95% bootstrap interval; maps aren't refitted."""
 
     value: float
     low: float
@@ -80,32 +79,32 @@ class Rung:
 
 @dataclass(frozen=True)
 class RepairLadder:
-    """The parts of a model's NLL; `noise`, `training`, `richer_map` and `temperature` add up to `nll`.
+    """The parts of a model's NLL: `noise` (if known), `training`, `richer_map` and `temperature` add up to `nll`.
 
     Attributes
     ----------
     nll : Rung
         NLL of the logits as they are.
     noise : Rung or None
-        H(Y | X); None if targets are labels, because the posterior is then unknown.
+        H(Y | X); None if targets are labels or votes, because the posterior is then unknown.
     training : Rung
-        The part that only training can repair, by the upper estimate of the best map's NLL. If the noise is unknown, it
-        is included in this part, which is then the refinement error.
+        The part that only training can repair, by the upper estimate of the best map's NLL. If the noise is unknown,
+        this part includes it and is the refinement error.
     richer_map : Rung
         The part that a richer map of the logits can repair, by the upper estimate.
     temperature : Rung
         The part that a temperature can repair.
     training_range : (float, float)
         The range of the part that only training can repair, at least 0: from the lower to the upper estimate, each with
-        its sampling error. The module's docstring explains what the lower end assumes; the lower end is 0 unless the
-        samples show that no map of the probabilities repairs the part.
+        its sampling error. The module's docstring explains what the lower end assumes. If the lower end is 0, a richer
+        map may repair the whole part.
     best_map_range : (float, float)
         The range, between the same two estimates, of the best map's expected NLL on new samples.
     map : str
         The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``, ``ranks``,
         ``regression``, ``network``, ``neighbours``, ``trees``, or their ``mixture``.
     families : dict of str to float
-        The NLL of each family on samples that its map wasn't fitted to.
+        The NLL of each family, and of the mixture, on samples that its map wasn't fitted to.
     """
 
     nll: Rung
@@ -139,15 +138,15 @@ def repair_ladder(
         Finite, n >= 50.
     targets : (n,) integers or (n, k) array
         Labels, or the known posterior P(y | x) as rows of probabilities. With a posterior, the parts are expectations
-        under it, and the noise is a separate part; partner scaling and the splits of trees are fitted to labels drawn
-        from it, and everything else to the posterior itself. Samples must be independent draws.
+        under it, and the noise is a separate part. Partner scaling and the splits of trees are then fitted to labels
+        drawn from the posterior, everything else to the posterior itself. Samples must be independent draws.
     votes : (n, k) array, optional
         In place of targets, without `more`: how many labels of each class a sample has, for example from several
         annotators. The noise is then unknown, as with labels.
     more : (array, array), optional
         Logits and targets of at least 50 further samples, for example from a distribution that can be sampled without
         limit. The maps are then fitted to these further samples alone, and only the mixture's weights to the samples in
-        `logits`. Without further samples, maps are fitted to four fifths of the samples.
+        `logits`. Without further samples, each map is fitted to four fifths of the samples in `logits`.
     draws : int
         Number of bootstrap resamples, at least 1.
     seed : int
@@ -157,11 +156,12 @@ def repair_ladder(
     ------
     SpecError
         If probabilities are passed as logits; logits aren't finite; targets have the wrong shape or only one label;
-        there are fewer than 50 samples; or the largest logit is always the label's, so that no temperature is optimal.
+        there are fewer than 50 samples; the largest logit is always the label's, so that no temperature is optimal; or
+        votes are passed next to targets or `more`, or neither targets nor votes are passed.
 
     Examples
     --------
-    With uninformative logits, only training can repair whatever the class frequencies don't explain:
+    Equal logits say nothing about the label, so only training can repair what isn't noise:
 
     >>> ladder = repair_ladder(np.zeros((400, 2)), np.tile([[0.9, 0.1], [0.1, 0.9]], (200, 1)))
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)
@@ -201,7 +201,7 @@ def ladder(
 ) -> RepairLadder:
     """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as a cell's arrays may.
 
-    If targets are shares of `votes`, the noise is unknown.
+    If `votes` is true, targets are shares of votes, and the noise is unknown.
     """
     logits, targets = _checked(logits, targets)
     n = len(logits)
@@ -248,7 +248,7 @@ def _logarithm(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _rate(logits: np.ndarray) -> float:
-    """Return c such that the NLL that maps still miss shrinks like n^-c with n samples; 0 if n is too small."""
+    """Return c, where the gain in NLL that maps still miss shrinks like n^-c with n samples; 0 if n is too small."""
     n, k = logits.shape
     centred = logits - logits.mean(axis=1, keepdims=True)
     rows = np.unique(np.round(centred / (np.abs(centred).max() or 1.0), 9), axis=0)
@@ -263,9 +263,9 @@ def _best(nlls: dict[str, np.ndarray]) -> str:
 def _range(best: np.ndarray, curves: Sequence[tuple[np.ndarray, np.ndarray]], growth: float) -> tuple[float, float]:
     """Return the lower and the upper estimate of the best map's NLL above the noise.
 
-    `best` holds the NLLs (n,) of the best family; each of the `curves` holds the NLLs (n,) of maps fitted to all
-    samples and of maps fitted to fewer. The latter are assumed to miss `growth` times as much of the possible gain as
-    the former; a `growth` of 1 means that nothing is known.
+    `best` holds the best family's NLLs (n,) above the noise. Each of the `curves` holds such NLLs of maps fitted to
+    more samples, and to fewer. Maps fitted to fewer are assumed to miss at least `growth` times as much of the possible
+    gain. If `growth` is 1, the lower estimate is 0.
     """
     high = float(best.mean()) + _error(best)
     if growth == 1:
@@ -313,7 +313,7 @@ def _held_out(
 
 
 def _drawn(targets: np.ndarray, seed: int) -> np.ndarray:
-    """Return labels as they are, or draw one label per row of a posterior."""
+    """Return labels (n,) as they are, or draw one label from each row of probabilities."""
     if targets.ndim == 1:
         return targets
     below = generator(seed, "repair", "labels").random((len(targets), 1))

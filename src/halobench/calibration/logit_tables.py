@@ -1,10 +1,11 @@
 """Read logits from data frames, which have one row per sample and a column for each class.
 
-The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``) and ``group`` (equal for samples
-that belong together), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
-class's label. In place of ``label``, there may be a column ``vote_NAME`` for each class, with its numbers of votes. If
-no label equals a NAME, labels are the positions of the classes among the columns, counted from 0. All other columns of
-the data frame are ignored.
+The columns are ``label``, optionally ``split`` (``val`` or ``test``) and ``group`` (equal for samples that belong
+together), and ``logit_NAME`` or ``probability_NAME`` for each class, where NAME is the class's label. There may also be
+a column ``posterior_NAME`` for each class. In place of ``label``, there may be a column ``vote_NAME`` for each class,
+with its numbers of votes. If labels are whole numbers and none equals a NAME, they are positions, from 0, among the
+classes: in order of NAME if every NAME is a whole number, otherwise in column order. All other columns of the data
+frame are ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "post
 
 
 def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Return a table's arrays under the names of an .npz file, and the names of its classes if they aren't 0, 1, ..."""
+    """Return a table's arrays, named as in .npz files, and the classes' names, or None if these are 0, 1, ..."""
     columns, names = class_columns(table)
     voted = "votes" in columns
     require("label" in table or voted, "columns", Found(_shown(table)), EXPECTED)
@@ -54,10 +55,10 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
 
 
 def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tuple[Any, Sequence[str] | None]:
-    """Return labels as numbers of columns, with the names of all k classes, if the labels are text.
+    """Return text labels as the numbers of their columns, with the names of all k classes.
 
-    Without `names`, text labels must include all classes, which are then in alphabetical order, as in scikit-learn.
-    Labels that aren't text are returned as they are.
+    Without `names`, text labels must include all classes, which are then sorted, as in scikit-learn. Labels that aren't
+    text are returned as they are, with `names`.
     """
     array = as_rows(labels)
     if array.dtype.kind not in "OUST" or array.ndim != 1:
@@ -77,7 +78,7 @@ def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tupl
 
 
 def aligned(rows: Any, like: Any) -> Any:
-    """Return the data frame `rows` with its columns in the order of `like`, if both have the same columns."""
+    """Return the data frame `rows`, with its columns in the order of `like` if both have the same columns."""
     if not (hasattr(rows, "columns") and hasattr(like, "columns")):
         return rows
     columns = list(like.columns)
@@ -93,7 +94,7 @@ def check_names(names: Any, k: int) -> None:
 
 
 def named_columns(logits: Any, labels: Any, names: Any) -> Any:
-    """Return the names of classes, if any: `names`, or a data frame's columns if all `labels` are among them."""
+    """Return `names` or, if they are None and `labels` are text, a data frame's columns if these include all labels."""
     columns = getattr(logits, "columns", None)
     if names is not None or columns is None or labels is None:
         return names
@@ -105,14 +106,15 @@ def named_columns(logits: Any, labels: Any, names: Any) -> Any:
 
 
 def is_table(logits: Any) -> bool:
-    """Return whether a data frame has columns of classes, such as logit_NAME."""
+    """Return whether `logits` is a data frame with columns of classes, such as logit_NAME."""
     return any(COLUMN.fullmatch(str(column)) for column in getattr(logits, "columns", ()))
 
 
 def ordered(classes: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return a table's classes in the order of a fit's `names`; raise SpecError if the table has other classes.
+    """Return a table's classes in the order of a fit's `names`.
 
-    If the names are only numbers, or unknown, the table's own order is returned.
+    If the table has other classes, SpecError is raised or, if `names` are empty or 0, 1, ..., the table's own order is
+    returned.
     """
     if set(names) == set(classes):
         return list(names)
@@ -124,8 +126,8 @@ def ordered(classes: Sequence[str], names: Sequence[str]) -> list[str]:
 def rows_of(logits: Any, names: Sequence[str], probabilities: bool = False) -> dict[str, np.ndarray]:
     """Return an array as ``logits``, or a table's logits or probabilities with the classes ordered as in `names`.
 
-    If `probabilities` is true, logits are returned as probabilities. If the table's classes aren't those in `names`,
-    SpecError is raised, unless `names` are only numbers.
+    If `probabilities` is true, an array, or a table's columns logit_NAME, is returned unchanged as ``probabilities``.
+    If the table's classes aren't those in `names`, SpecError is raised, unless `names` are empty or 0, 1, ...
     """
     if not is_table(logits):
         return {"probabilities" if probabilities else "logits": as_rows(logits)}
@@ -137,7 +139,7 @@ def rows_of(logits: Any, names: Sequence[str], probabilities: bool = False) -> d
 
 
 def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each split by the prefix of its arrays, which is empty if all are validation samples."""
+    """Return the rows of each split by the prefix of its arrays, which is empty if there are no test samples."""
     if "split" not in table:
         return {"": table}
     others = sorted(set(map(str, table["split"].unique())) - set(SPLITS))
@@ -148,7 +150,7 @@ def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return a table's columns by kind and class, and the classes in the order of their numbers or columns."""
+    """Return a table's columns by kind and class, and the classes: sorted if all are numbers, else in column order."""
     columns: dict[str, dict[str, Any]] = {}
     check_columns(table.columns)
     for column in table.columns:
@@ -179,7 +181,7 @@ def _are_indices(names: Sequence[str]) -> bool:
 
 
 def _class_numbers(column: pd.Series, names: Sequence[str]) -> dict[Any, Any]:
-    """Map each label that occurs to the number of the class with that name, or to itself if no label is a name."""
+    """Map each label that occurs to the number of the class with that name, or to itself if no class has the name."""
     labels = column.dropna()
     for row, label in labels.items():
         require(isinstance(label, Hashable), f"label[{row}]", label, "a single number or name")
@@ -203,7 +205,7 @@ def _class_numbers(column: pd.Series, names: Sequence[str]) -> dict[Any, Any]:
 
 
 def _value(text: Any) -> float | str:
-    """Convert a label or name to a number if it is one; otherwise, return its text."""
+    """Return a label or name as a number if it is one, and otherwise as text."""
     try:
         return float(str(text))
     except ValueError:

@@ -1,13 +1,14 @@
-"""Compute closed forms for the overlap distribution: how much temperature scaling (TS) can achieve with many classes.
+"""Compute how much temperature scaling (TS) can achieve with many classes, on the overlap distribution.
 
 The distribution has k classes in groups of m. Each class has its own region, and each group shares another. With
 probability beta, a sample falls into a shared region, where every class of the group is equally likely (or has a given
 share). Otherwise, the sample falls into the own region of one of the k classes, all equally likely. The posterior is
-therefore one-hot on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
+therefore one-hot on own regions. With equal shares, it is 1/m for each class of the group on shared regions, and its
+mean entropy is beta log m.
 
 All divergences are E KL(P(y | x) || model), in nats; the expected NLL is the divergence plus the posterior's mean
 entropy. See docs/theory.md for derivations. Values out of range raise SpecError. The setting is that of arXiv
-2306.00740, section 4; the two-level reduction is our own.
+2306.00740, section 4; two-level logits (`two_level_kl`) are our own addition.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ STEPS = 200  # doublings and then halvings in the search for a temperature; enou
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the mean entropy of the posterior in nats: beta times the entropy of the shares.
 
-    For equal shares, the entropy is beta log m. The entropy equals the NLL of the Bayes rule, which no classifier can
-    beat. The parameters are those of `nearest_neighbour_kl`.
+    For equal shares, the mean entropy is beta log m. No classifier has a lower expected NLL. The parameters are those
+    of `nearest_neighbour_kl`.
     """
     _check(beta, group)
     p = _shares(group, shares)
@@ -44,14 +45,15 @@ def uniform_kl(classes: int, beta: float, group: int) -> float:
 def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator at its best temperature, in nats.
 
-    The interpolator assigns 1 - e to the label of the nearest training sample and e / (k - 1) to each other class. The
-    nearest sample's label is wrong with probability b = beta (1 - sum of squared shares), whatever the training set, as
-    long as each region contains a training sample and regions are well separated. The best e is b, which gives
+    The interpolator assigns 1 - e to the label of the nearest training sample and e / (k - 1) to each other class. If
+    each region contains a training sample and regions are well separated, the nearest sample's label is wrong with
+    probability b = beta (1 - sum of squared shares). With equal shares, b = beta (m - 1) / m for every training set;
+    otherwise, b is a mean over training sets. The best e is b, which gives
 
-        KL = H(b) + b log(k - 1) - beta H(shares),   H(b) = -b log b - (1 - b) log(1 - b)
+        KL = H(b) + b log(k - 1) - beta H(shares),   H(b) = -b log b - (1 - b) log(1 - b).
 
-    and grows like b log k; for equal shares, b = beta (m - 1) / m. With one region for all classes (m = k), the last
-    term grows just as fast, and the KL tends to H(beta).
+    This KL grows like b log k. With equal shares and one shared region for all classes (m = k), the last term grows
+    just as fast, and the KL tends to H(beta).
 
     Parameters
     ----------
@@ -80,15 +82,16 @@ def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None 
     """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
 
     One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a). The best map assigns the mass
-    of errors to the m - 1 partners that share a region with a. For equal shares, with b = beta (m - 1) / m,
+    of errors to the m - 1 partners, the classes that share a region with class a. For equal shares, with H and b as in
+    `nearest_neighbour_kl`,
 
         KL = H(b) + b log(m - 1) - beta log m,
 
     whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. The KL after the best map
-    thus doesn't grow with k, and the difference is b log((k - 1) / (m - 1)). Only different training can repair the
+    thus doesn't depend on k, and the difference is b log((k - 1) / (m - 1)). Only different training can repair the
     remaining KL.
 
-    Parameters and errors are those of `nearest_neighbour_kl`; the value doesn't depend on k.
+    Parameters and errors are those of `nearest_neighbour_kl`.
 
     Examples
     --------
@@ -119,8 +122,9 @@ def two_level_kl(
         KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))
                 + beta [log(exp(t g1) + (m - 1) exp(t g2) + k - m) - t (g1 + (m - 1) g2) / m - log m]
 
-    is convex, and KL* is its infimum over t >= 0. Only the ratios g0 : g1 : g2 matter. `nearest_neighbour_kl` is the
-    case g0 = g1, g2 = 0. At g1 = g2 (partners level with the top), KL* is 0 if g0 > 0, approached as T falls to 0.
+    is convex, and KL* is its infimum over t >= 0. Only the ratios g0 : g1 : g2 matter. `nearest_neighbour_kl` with
+    equal shares is the case g0 = g1 > 0, g2 = 0. If g0 > 0 and g1 = g2 > 0 (partners level with the top), KL* is 0,
+    approached as T falls to 0.
 
     Parameters
     ----------
@@ -128,8 +132,8 @@ def two_level_kl(
         The number of classes k, a multiple of m; the mass of the shared regions, in (0, 1); and the number m of classes
         in a group, at least 2.
     own_gap, top_gap, partner_gap
-        g0, g1 and g2, in logits; finite, with g1 >= g2. For m = k there are no other classes, and only g1 - g2 matters.
-        All parameters can be arrays that broadcast against one another.
+        g0, g1 and g2, in logits; finite, with g1 >= g2. For m = k there are no other classes, and g1 and g2 only
+        matter by their difference. All parameters can be arrays that broadcast against one another.
 
     Returns
     -------
@@ -159,12 +163,12 @@ def two_level_slope(
     top_gap: np.ndarray | float,
     partner_gap: np.ndarray | float,
 ) -> np.ndarray | float:
-    """Return the limit of KL* / log k for fixed gaps and group, as k grows.
+    """Return the limit of KL* / log k, with KL* from `two_level_kl`, for fixed gaps and group, as k grows.
 
     With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, the limit is beta D for r >= 1. Own regions
     that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both kinds,
     whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. KL* / log k approaches the limit
-    only like 1 / log k, the slope of KL* on log k like (m - 1) k^(rho - 1), which is slow near rho = 1.
+    only like 1 / log k.
 
     Gaps must be positive, except for `partner_gap`, which must be in [0, top_gap].
 
@@ -187,11 +191,12 @@ def two_level_slope(
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
     """Return -log(1 - eta), which for any k bounds the KL of the ideal d-Mixup predictor at a point of a region.
 
-    `foreign` is eta, in [0, 1): the expected weight of training samples from other regions in a mixture that lands on
-    the point. Labels of the region's own samples are drawn from its posterior p, independently of their position, so
-    the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <= -log(1 - eta). The
-    largest eta in a region yields a bound for the whole region. The mean eta over the mixtures in a region yields a
-    bound only for the best prediction that is constant there. The mean KL of other predictions may exceed this bound.
+    The ideal predictor is the expected mixed target at each point. `foreign` is eta, in [0, 1): the expected weight of
+    training samples from other regions in a mixture that lands on the point. Labels of the region's own samples are
+    drawn from its posterior p, independently of their position. The expected target is therefore (1 - eta) p plus a
+    nonnegative rest, and KL(p || (1 - eta) p + rest) <= -log(1 - eta). The largest eta in a region yields a bound for
+    the whole region. The mean eta over the mixtures in a region yields a bound only for the best prediction that is
+    constant there. The mean KL of predictions that vary there may exceed this bound.
 
     Examples
     --------
@@ -208,7 +213,7 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
 
 
 def _two_level_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return KL(t), subtracting terms that grow with t before taking logarithms, so that large t cost no precision."""
+    """Return KL(t); terms that grow with t are subtracted before taking logarithms, so large t costs no precision."""
     k, beta, m, own_gap, top, partner = values
     certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m
@@ -234,9 +239,9 @@ def _shared_logits(t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray,
 
 
 def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Return the t >= 0 that minimises a convex function, by bisection on the sign of its slope.
+    """Return, for each of several convex functions, the t >= 0 that minimises it, by bisection on its slope's sign.
 
-    If the function keeps decreasing, return a large t.
+    If a function keeps decreasing, return a large t.
     """
     low, high = np.zeros(shape), np.ones(shape)
     for _ in range(64):

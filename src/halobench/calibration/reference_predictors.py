@@ -28,7 +28,7 @@ from halobench.storage.columns import METRICS_COLUMNS
 def references(
     inputs: Mapping[str, Any], arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int
 ) -> Calibrated:
-    """Score the untrained predictors ``bayes``, ``uniform`` and ``nearest`` on the same data.
+    """Return the fits and scores of the untrained predictors ``bayes``, ``uniform`` and ``nearest`` on a data set.
 
     ``bayes`` predicts the posterior (it has no rows if the posterior is unknown), and ``uniform`` predicts 1/k, both
     only with calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample. For
@@ -71,9 +71,9 @@ def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: in
     """Return the index of the nearest of `samples` (n, D) to each of `queries` (m, D), int64 (m,).
 
     Distances are Euclidean and computed from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2. The term
-    abs(q)^2 / 2 is the same for all samples and can be omitted. Queries and samples are centred first to keep
+    abs(q)^2 / 2 is the same for all samples and is left out. Queries and samples are centred first to keep
     cancellation small. If several samples are equally near, the first is chosen. Queries and samples may be any objects
-    with a length and a shape that support slicing; samples are read `room` bytes at a time.
+    with a length and a shape that support slicing; samples are read about `room` bytes at a time.
     """
     step = max(block, room // (4 * samples.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(samples), step)]

@@ -1,13 +1,13 @@
-"""Save fitted calibrators as one .npz file of JSON and arrays, and open them again, without pickle.
+"""Save a fitted calibrator as one .npz file of JSON and arrays, and open it again, without pickle.
 
-The file has an array ``header``, which is JSON in UTF-8, and the arrays that the JSON refers to by name. The JSON says
-which version of the format and of which packages wrote the file, and describes the fit as nested data classes: numbers,
-text, arrays, and the names that `savable` gives to classes, so opening a file runs no code from outside halobench,
-unless ``trust=True`` allows it. The JSON also has a SHA-256 of all other content, which reveals edits. The same fit
-always gives the same bytes.
+The file has an array ``header``, which is JSON in UTF-8, and the arrays that the JSON refers to by name. The JSON
+states the versions of the format and of the packages that wrote the file. It describes the fit as nested data classes
+of numbers, text and arrays, under the names that `savable` gives to the classes. Opening a file therefore runs no code
+from outside halobench, unless ``trust=True`` allows it. The JSON also has a SHA-256 of all other content, which reveals
+edits. With the same package versions, the same fit gives the same bytes.
 
-Later versions can open a saved file, too: fields that they add have defaults, and they may move classes, since files
-contain only the names of classes.
+Later versions can open a saved file, too: fields that they add have defaults, and they may move the package's classes,
+since files don't name the modules of these classes.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ _FORMS: dict[type, str] = {}
 
 
 def savable(form: str) -> Callable[[Class], Class]:
-    """Return a decorator of data classes (above ``@dataclass``) that may be saved, under the name `form`.
+    """Return a decorator, put above ``@dataclass``, with which a data class may be saved under the name `form`.
 
-    In a plug-in's file, `form` is the plug-in's name; for further classes, `form` begins with that name and a dot. If a
-    class is outside the package, files also name its module, and are opened only with ``trust=True``.
+    In a calibrator's file that isn't in `HOMES`, `form` is the file's name; for further classes, `form` begins with
+    this name and a dot. If a class is outside the package, saved files also name its module, and are opened only with
+    ``trust=True``.
     """
 
     def register(cls: Class) -> Class:
@@ -110,7 +111,7 @@ class Savable:
             """Return the fit's map as a `halobench.Calibrator`."""
 
     def logits(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
-        """Return calibrated logits (n, k), float64, for logits (n, k) or probabilities (n, k).
+        """Return calibrated logits (n, k) for logits (n, k) or probabilities (n, k).
 
         Parameters
         ----------
@@ -124,8 +125,8 @@ class Savable:
         Raises
         ------
         SpecError
-            If the logits are not finite (or -inf, for temperatures) or not (n, k) with the fit's k, if they look like
-            probabilities, if the data frame has other classes, or if no optimum is finite.
+            If the logits are not finite (or -inf, if the calibrator takes it) or not (n, k) with the fit's k, if they
+            look like probabilities, if the data frame has other classes, or if the fit failed or has no finite optimum.
         """
         return self.calibrator.logits(logits, probabilities)
 
@@ -134,7 +135,7 @@ class Savable:
         return softmax(self.logits(logits, probabilities))
 
     def save(self, path: Path | str) -> None:
-        """Write the calibrator to an .npz file, which `load` opens; the same fit gives the same bytes.
+        """Write the calibrator to an .npz file, which `load` opens.
 
         If the file holds the samples that the calibrator was fitted to, a UserWarning says so.
         """
@@ -142,7 +143,7 @@ class Savable:
 
     @classmethod
     def load(cls, path: Path | str, trust: bool = False) -> Self:
-        """Open a calibrator that `save` has written.
+        """Return a calibrator that `save` has written.
 
         Parameters
         ----------
@@ -153,7 +154,8 @@ class Savable:
         Raises
         ------
         SpecError
-            If the file is missing, is of another kind or of a later format, or was damaged or edited.
+            If the file is missing, is of another kind or of a later format, was damaged or edited, or names code
+            outside the package although `trust` is false.
         """
         fitted = read(path, trust)
         kind = type(fitted).__name__
@@ -189,7 +191,7 @@ def write(path: Path | str, fitted: Any) -> None:
 
 
 def read(path: Path | str, trust: bool = False) -> Any:
-    """Open a file that `write` has written; see `Savable.load` for `trust` and the errors."""
+    """Return the calibrator in a file that `write` has written; see `Savable.load` for `trust` and the errors."""
     header, arrays = _parts(Path(path))
     newer = f"was saved by halobench {header['packages'].get('halobench')}, whose files this version can't open"
     refuse(header["version"] > VERSION, str(path), f"{newer}; install that version")
@@ -250,7 +252,7 @@ def _digest(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Return a value as JSON, moving arrays, which are named by their `place` in it, to `arrays`."""
+    """Return a value as JSON, and move its arrays to `arrays`, named by their `place` in the value."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):

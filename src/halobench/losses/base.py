@@ -1,4 +1,4 @@
-"""Define the base class of all losses."""
+"""Define the base class of losses, and build a loss from its spec."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ class Loss:
         return logits
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Compute the mean loss over a batch's rows from logits (m, k) and the targets (m, k) that `mix` returned."""
+        """Return the mean loss over a batch's rows, a scalar, for logits (m, k) and the targets (m, k) from `mix`."""
         raise NotImplementedError("define __call__(self, logits, targets)")
 
 
 def takes_labels(loss: Loss) -> bool:
     """Return whether a loss doesn't mix batches and takes labels (m,) as targets (its class sets ``LABELS = True``).
 
-    Integer labels needn't be expanded into rows of probabilities, which takes a twentieth of a small model's training
-    step. Subclasses don't inherit ``LABELS``, since they may override `mix` or `__call__`.
+    Integer labels needn't be expanded into rows of probabilities, so training steps are faster. Subclasses don't
+    inherit ``LABELS``, since they may override `mix` or `__call__`.
     """
     return bool(vars(type(loss)).get("LABELS", False))
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Compute the batch mean of -sum_j targets_j log softmax(logits)_j; `targets` are rows (n, k) or labels (n,)."""
+    """Return the batch mean of -sum_j targets_j log softmax(logits)_j; `targets` are rows (n, k) or labels (n,)."""
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
 def build(spec: LossSpec, transition: np.ndarray | None = None) -> Loss:
-    """Build the loss that a spec describes, for labels with the noise `transition`; see `Loss.learn_noise`."""
+    """Return the loss that a spec describes, for labels with the noise `transition`; see `Loss.learn_noise`."""
     loss = spec.plugin.load()(**spec.options)
     if isinstance(loss, torch.nn.Module):
         loss = ModuleLoss(loss, spec.name)

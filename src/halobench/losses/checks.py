@@ -1,4 +1,4 @@
-"""Check losses on a small batch, before any model is trained with them."""
+"""Check losses on a random batch, before any model is trained with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = (1, 4, 4)  # the shape of the images on which losses are tried
 
 
 def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[int, ...] = SMALL) -> int:
-    """Build a loss and score a batch as in training; return the number of rows in the batch that its `mix` returns."""
+    """Check that a loss can score a random batch; return the number of rows in the batch that its `mix` returns."""
     loss = base.build(spec)
     images, labels = torch.rand(batch, *shape), torch.arange(batch) % classes
     targets = labels if base.takes_labels(loss) else torch.eye(classes)[labels]
@@ -50,7 +50,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
 
 
 def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> int:
-    """Check a loss on a training batch of `batch` samples; return the number of rows that the loss makes of them."""
+    """Check a loss on a random batch of `batch` samples; return the number of rows that its `mix` makes of them."""
     loss = base.build(spec)
     if isinstance(loss, Mixup) and loss.points > batch:
         what = f"at most the batch size, {batch}, since each mixed sample comes from another ordering of the batch"

@@ -24,8 +24,8 @@ class DualFocal(Loss):
     """The batch mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i for targets t and predicted probabilities p.
 
     In this formula, q_i is the largest probability below p_i, or 0 if no probability is below p_i. For a label, the
-    loss is that of Tao et al.: focal loss with a term for the runner-up. For a soft target, the losses of the classes
-    are weighted by the target, as in focal loss. The gradient also flows through q.
+    loss is that of Tao et al.: focal loss with a term for the next less likely class. For a soft target, the losses of
+    the classes are weighted by the target, as in focal loss. The gradient also flows through q.
 
     Parameters
     ----------

@@ -22,7 +22,10 @@ STYLE = ("#CC79A7", "^", (0, (1.2, 1)))
 
 
 class Focal(Loss):
-    """The batch mean of -sum_j t_j (1 - p_j)^gamma log p_j; gamma is at least 0 (0 gives cross entropy)."""
+    """The batch mean of -sum_j t_j (1 - p_j)^gamma log p_j for predicted probabilities p and targets t.
+
+    The exponent gamma is at least 0 (0 gives cross entropy).
+    """
 
     @checked
     def __init__(self, *, gamma: Annotated[Number, Field(ge=0)] = 3.0):

@@ -18,12 +18,12 @@ STYLE = ("#7A4419", (7, 1, 0), (0, (5, 1, 2, 1)))
 
 
 class ForwardCorrection(Loss):
-    """Cross entropy of the targets against softmax(z) T, where T is the data set's P(label = j | clean label = i).
+    """Cross entropy of the targets against softmax(z) T, for the model's outputs z and the data set's noise T.
 
-    The model's outputs z then predict the label without noise. Every function that minimises the loss gives the right
-    posterior of the label with noise; if T is invertible (for pair flips with p = .5, it may not be), the only such
-    function is the posterior of the label without noise. Scores and calibrators, which concern the label with noise,
-    get log(softmax(z) T). Without noise, the loss is cross entropy.
+    T has the entries P(label = j | clean label = i). At the minimum of the expected loss, softmax(z) T is the posterior
+    of the label with noise. If T is invertible, softmax(z) is then the posterior of the label without noise. (For pair
+    flips with p = .5, T may not be invertible.) Scores and calibrators, which concern the label with noise, get
+    log(softmax(z) T). Without noise, the loss is cross entropy.
     """
 
     LABELS = True

@@ -1,4 +1,4 @@
-"""Put a diagnosis into words: a question, a short answer and supporting sentences for each of its parts."""
+"""Put the parts of a diagnosis into words: each is a question, a short answer and supporting sentences."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Answer:
 
 
 def label(calibrator: str) -> str:
-    """Return a calibrator's name in words."""
+    """Return a calibrator's title, such as "TS (optimal)" for ``exact``."""
     return plugin_facts.title("calibrators", calibrator)
 
 
@@ -123,7 +123,7 @@ def which_calibrator(
 
 
 def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str], saved: str) -> str:
-    """Say which columns seem to belong to which classes, and what is `saved` nevertheless."""
+    """Say which columns seem to belong to which classes; `saved`, unless empty, is the last sentence."""
     worst, listed = pairs[0], ", ".join(f"{names[p.column]} to {names[p.label]}" for p in pairs[:MOST_PAIRS])
     return _joined(
         f"Labels and columns seem to be in another order. Column {names[worst.column]} is right for "
@@ -136,7 +136,10 @@ def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str], saved: str) -> st
 
 
 def _clearly_better(better: Mapping[str, Gain]) -> list[Gain]:
-    """Return the clear and relevant gains over the chosen calibrator on the test samples, the largest first."""
+    """Return the gains above `NEGLIGIBLE` that have an interval above 0, the largest first.
+
+    `better` holds gains over the chosen calibrator on the test samples.
+    """
     return sorted(
         (gain for gain in better.values() if gain.low > 0 and gain.value > NEGLIGIBLE), key=lambda g: -g.value
     )
@@ -147,7 +150,7 @@ def _named(calibrator: str) -> str:
 
 
 def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, bool]:
-    """Say why no richer map is recommended, and what the temperature is; the flag for doubts is False."""
+    """Return the short answer if no richer map is recommended, supporting sentences, and False (no warning)."""
     fit, gain = auto.temperature, auto.temperature_gain
     tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
     reason = f"Richer maps weren't tried: {auto.reason}."
@@ -178,7 +181,7 @@ def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, boo
 
 
 def _richer(auto: AutoFit) -> tuple[str, str, bool]:
-    """Say what a richer map gains; the flag says whether the map's ECE is clearly above the temperature's."""
+    """Return the short answer for a richer map, supporting sentences, and whether its ECE is worse by over `WORSE`."""
     gain, base, own = auto.gain, auto.confidence[BASE], auto.confidence[auto.chosen]
     unsure = own.ece - base.ece > WORSE
     raw = next(candidate.value for candidate in auto.candidates if candidate.name == auto.chosen)
@@ -201,12 +204,12 @@ def _richer(auto: AutoFit) -> tuple[str, str, bool]:
 
 
 def _shares(votes: float) -> str:
-    """Format a count of samples, or a sum of shares of votes with one decimal."""
+    """Format a count of samples, or a sum of shares of votes, with one decimal unless it is whole."""
     return f"{votes:.0f}" if votes == round(votes) else number(votes, ".1f")
 
 
 def _groups(groups: Groups) -> str:
-    """Say how samples depend on each other; return "" if samples are independent."""
+    """Say how samples depend on each other; return "" if they count as independent."""
     if groups.kind in PASS_GROUPS:
         return (
             f"{PASS_GROUPS[groups.kind]}. The {len(groups.of):,} samples count as about {groups.count:,}. If you know "
@@ -217,7 +220,7 @@ def _groups(groups: Groups) -> str:
 
 
 def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:
-    """Report the floor that is added to probabilities, and how much of the gain in NLL is due to it."""
+    """Report the floor that is added to probabilities, and how much lower the NLL is than with `USUAL_FLOOR`."""
     how, nll = "fitted" if floor.fitted else "as you stated", temperature.exact.nll
     sentences = _joined(
         f"{floor.zeros:,} of {samples:,} samples have a probability of 0"
@@ -232,7 +235,7 @@ def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:
 
 
 def is_optimal(temperature: Temperature, samples: int) -> Answer:
-    """Report the best temperature, and how far the temperatures of other programs are from it."""
+    """Report the best temperature, and where the fits of other programs end."""
     question, exact, nll = "Is my temperature optimal?", temperature.exact, temperature.nll
     if exact.separable:
         sentences = (
@@ -255,7 +258,7 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
 
 
 def _of_majorities(temperature: Temperature) -> str:
-    """Say what fitting the temperature to majorities of votes would cost; "" if there are no votes."""
+    """Say what fitting the temperature to majorities of votes would cost; return "" if there are no votes."""
     if "majority" not in temperature.others:
         return ""
     fit, nll = temperature.others["majority"], temperature.exact.nll
@@ -269,7 +272,7 @@ def _of_majorities(temperature: Temperature) -> str:
 
 
 def _other_fit(name: str, fit: TemperatureFit, optimum: float) -> str:
-    """Say at which temperature, if any, another program's fit ends, and what the NLL is there."""
+    """Say whether another program's fit reaches the optimum, or where it ends; return "" if it has no temperature."""
     if math.isnan(fit.T):
         return ""
     if fit.nll - optimum < 5e-4:
@@ -408,7 +411,7 @@ def are_alike(shift: Shift, names: Sequence[str]) -> Answer:
 
 
 def candidates_table(auto: AutoFit) -> list[str]:
-    """Return the lines of a table of candidates on samples that they weren't fitted to; [] if none was tried."""
+    """Return the lines of a table of calibrators' NLLs and gains out of fold; [] if nothing was cross-fitted."""
     if math.isnan(auto.nll):
         return []
     over_temperature = {gain.name: gain for gain in auto.candidates}
@@ -438,7 +441,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Rung]], chosen: str) -> list[
 
 
 def _joined(*sentences: object) -> str:
-    """Join the sentences, leaving out any whose condition isn't met."""
+    """Join the sentences with spaces, leaving out any that are empty or false."""
     return " ".join(str(sentence) for sentence in sentences if sentence)
 
 
@@ -449,5 +452,5 @@ def _with_interval(part: Rung | Gain) -> str:
 
 
 def _nats(value: float) -> str:
-    """Format a number of nats with three decimals, or with two digits if it is small."""
+    """Format a number of nats with three decimals, or with two significant digits if it is below about 0.01."""
     return number(value, ".3f" if abs(value) >= 0.00995 or value == 0 else ".2g")

@@ -1,10 +1,10 @@
 """Detect logits whose columns are in another order than the labels' classes, e.g. if names were sorted differently.
 
 On each half of the samples, the classes are matched to the columns so that as many predictions as possible are right
-(the assignment problem, solved by the Hungarian method), and the matching is scored on the other half. If columns are
-mixed up, moving them corrects most of the wrong predictions; if a model is poor, or two classes are often confused,
-moving columns doesn't. If predictions are always wrong, as with logits of the wrong sign, a class that isn't predicted
-is the label in 1 / (k - 1) of all cases, so moved columns must be right more often than that.
+(the assignment problem), and the matching is scored on the other half. If columns are mixed up, moving them corrects
+most of the wrong predictions; if a model is poor, or two classes are often confused, moving columns doesn't. If
+predictions are always wrong, as with logits of the wrong sign, each class that isn't predicted is the label in about
+1 / (k - 1) of the cases. With three or more classes, moved columns must therefore be right more often.
 
 References
 ----------
@@ -68,7 +68,7 @@ def _counts(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def _matching(counts: np.ndarray) -> np.ndarray:
-    """Match a class (k,) to each column so that the most predictions are right; a column stays in place in a tie."""
+    """Return the class (k,) for each column with which most predictions are right; in a tie, columns stay in place."""
     from scipy.optimize import linear_sum_assignment
 
     stay = np.eye(len(counts)) / (len(counts) + 1)

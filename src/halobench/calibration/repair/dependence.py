@@ -1,21 +1,22 @@
 """Detect samples that depend on each other although no groups were passed: copies of samples, and rows of one subject.
 
 A sample's residual is its label, as a one-hot row, minus its probabilities under temperature scaling (TS), minus the
-mean of this difference over the samples with the same prediction. If samples are independent draws, the residuals of
-two samples agree only to the extent that TS is wrong at both, beyond confusing whole classes. TS is about as wrong at a
-sample's nearest neighbour among the logits as at its 21st to 40th. `find_dependence` therefore compares how well a
-sample's residual agrees with its nearest neighbour's and with those of its 21st to 40th. Copies, such as augmented
-versions of an image, share a label and have similar logits, so their residuals agree far better with the nearest
-neighbour's, and copies share labels that are rare among samples with the same prediction. Votes reveal where TS is
-wrong so precisely that this comparison fails, so copies of samples with votes are recognised by equal votes.
+mean of this difference over the samples with the same prediction. Two residuals agree if their inner product is large.
+If samples are independent draws, residuals agree only to the extent that TS is wrong at both samples, beyond confusing
+whole classes. TS is about as wrong at a sample's nearest neighbour among the logits as at farther ones: the 21st to
+40th, if there are so many. `find_dependence` therefore compares how well a sample's residual agrees with its nearest
+neighbour's and with those of farther neighbours. Copies, such as augmented versions of an image, share a label and have
+similar logits, so their residuals agree far better with the nearest neighbour's. Copies also share labels that are rare
+among samples with the same prediction. Votes reveal where TS is wrong so precisely that this comparison fails, so
+copies of samples with votes are recognised by equal votes.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
-of their scores d NLL / d log T under TS, then vary more between successive batches of rows than by chance. In a file
-that is sorted by class, these means always vary, so such a file isn't tested in this way.
+of their scores d NLL / d log beta at TS's beta = 1 / T, then vary more between successive batches of rows than by
+chance. In a file that is sorted by class, these means always vary, so such a file isn't tested in this way.
 
 The tests show only that samples depend on each other, not which ones. `Dependence.factor` estimates how many samples
-count as one: the ratio of the mean score's variance to that of independent samples. Subjects whose rows are shuffled,
-and copies whose logits are as far apart as those of other samples, can't be detected.
+count as one: the factor by which dependence multiplies the variance of a mean. Subjects whose rows are shuffled, and
+copies whose logits are as far apart as those of other samples, can't be detected.
 
 References
 ----------
@@ -51,7 +52,7 @@ LARGEST = 20_000  # of more samples, as many successive ones are examined
 
 @dataclass(frozen=True)
 class Dependence:
-    """Samples that depend on each other.
+    """The way in which samples depend on each other.
 
     Attributes
     ----------
@@ -101,7 +102,8 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
 def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarray, k: int) -> bool:
     """Return whether nearest neighbours mostly agree on labels that aren't the usual ones for their predictions.
 
-    Independent pairs rarely do: if a fifth of labels is unusual, at most a ninth of pairs with unusual labels agree.
+    Independent pairs rarely do: if a fifth of labels is unusual, at most a ninth of pairs with unusual labels agree on
+    average.
     """
     counts = np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
@@ -111,7 +113,7 @@ def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarr
 
 
 def _is_sorted(labels: np.ndarray, k: int) -> bool:
-    """Return whether rows with the same label are much closer to each other than other rows are."""
+    """Return whether rows with the same label are much closer together in the file than rows in general."""
     places = np.arange(len(labels), dtype=np.float64)
     within = places - _mean_by(labels, places[:, None], k)[:, 0]
     return bool((within**2).mean() < SORTED * places.var())
@@ -146,7 +148,7 @@ def _mean_by(classes: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
 
 
 def _nearest(logits: np.ndarray) -> np.ndarray:
-    """Return the rows of each sample's nearest neighbours, nearest first, (n, m)."""
+    """Return the row numbers of each sample's nearest neighbours among the logits, nearest first, (n, m)."""
     from scipy.spatial import KDTree
 
     points = logits / power_of_two(logits)
@@ -159,17 +161,17 @@ def _nearest(logits: np.ndarray) -> np.ndarray:
 
 
 def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
-    """Return 1 plus the sum of scores' correlations with nearer neighbours, in excess of farther neighbours'."""
+    """Return 1 plus the sum of scores' correlations with nearer neighbours, each less farther ones'; at least 1."""
     products = (scores[:, None] * scores[near]).mean(axis=0)
     half = near.shape[1] // 2
     return _at_least_one((products[:half] - products[half:].mean()).sum(), scores)
 
 
 def _batches(values: np.ndarray) -> tuple[float, float]:
-    """Return the largest ratio, at least 1, of batch means' variance to that of independent rows, and its p-value.
+    """Return the largest ratio, at least 1, of batch means' variance to that of independent rows, and a p-value.
 
-    The p-value is for independent rows (n, d), after Bonferroni's correction. The variances are summed over the d
-    columns, whose covariance matrix determines how many independent columns they count as.
+    The p-value is the smallest for independent rows (n, d), after Bonferroni's correction. The variances are summed
+    over the d columns, whose covariance matrix determines how many independent columns they count as.
     """
     from scipy.stats import chi2
 

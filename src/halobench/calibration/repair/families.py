@@ -1,7 +1,7 @@
 """Fit maps from logits (n, k) to calibrated logits (n, k), one map for each of several families.
 
-- Smooth maps change slowly with the logits: a temperature, partner scaling, a multinomial regression and a network with
-  one hidden layer.
+- Smooth maps change slowly with the logits while the predicted class stays the same. They are a temperature, partner
+  scaling, a multinomial regression and a network with one hidden layer.
 - Local maps predict a sample's label from the labels of samples with similar logits: nearest neighbours, with or
   without a kernel, and trees. Both are shrunk towards partner scaling.
 - The map by ranks ignores which class is which. This map predicts how often the label is the class with the largest
@@ -12,8 +12,9 @@ Adding a constant to all logits of a row changes neither the probabilities nor t
 References
 ----------
 C. Stone, "Consistent Nonparametric Regression", Annals of Statistics 5, 1977: for any distribution, nearest neighbours
-approach the best map as the number of samples grows. E. Nadaraya, "On Estimating Regression", 1964: the kernel. P.
-Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
+approach the best map if their number grows with, but more slowly than, that of the samples. E. Nadaraya, "On Estimating
+Regression", 1964: the kernel. P. Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine Learning 63,
+2006.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ def fit_families(
     names: Sequence[str] = FAMILIES,
     votes: bool = False,
 ) -> dict[str, Map]:
-    """Fit a map of each family to checked logits (n, k), float64; `labels` (n,) are the targets, or drawn from them.
+    """Return the map of each family in `names`, fitted to checked logits (n, k), float64.
 
-    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes. `fit_partner` fits
-    partner scaling.
+    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes. `labels` (n,) are
+    the targets, or drawn from them. `fit_partner` fits partner scaling.
     """
     rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
     kind = "posterior" if targets.ndim == 2 and not votes else "labels"
@@ -90,7 +91,7 @@ def fit_families(
 
 
 def _regression(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float) -> Map:
-    """Correct the map `start` by a multinomial regression on the logits, the top class, and the top class times gap."""
+    """Correct the map `start` by a multinomial regression on the logits, the top class, and its lead over others."""
     n, k = logits.shape
     unit = float(np.abs(rescale(logits, 1.0)).mean()) or 1.0
 
@@ -218,8 +219,9 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
     """Average the targets of samples with similar logits, and shrink the average towards the map `start`.
 
     Similarity is measured by the distance between logits, or between square roots of tempered probabilities (the
-    Hellinger distance). The nearest m neighbours are weighted equally, or closer neighbours are weighted more. The
-    distance, the weighting, m and the shrinkage are those with the lowest leave-one-out NLL.
+    Hellinger distance). Either the nearest m neighbours are weighted equally, or all samples by a kernel whose width
+    depends on m. The distance, the weighting, m and the shrinkage are those with the lowest leave-one-out NLL on up to
+    `QUERIES` samples.
     """
     scale = spread(logits)
     spaces: list[Map] = [lambda z: _centred(z, scale), lambda z: np.sqrt(sample_scores.softmax(rescale(z, beta)))]
@@ -267,7 +269,7 @@ def _averaged(
     """Return the weighted sum of targets (q, k) and the sum of weights (q, 1) around each query.
 
     `distance` (q, n) is squared, and so is `radius` (q,), the distance of the m-th neighbour. Samples within `radius`
-    have weight 1 or, with `closer`, a Gaussian weight.
+    have weight 1, and others 0; with `closer`, all samples have Gaussian weights instead.
     """
     radius = np.minimum(radius * (1 + 1e-9) + 1e-12, 1e300)  # infinite if the only sample is left out
     if closer:

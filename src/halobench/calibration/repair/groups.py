@@ -22,7 +22,10 @@ from halobench.core.errors import Found, refuse, require
 
 
 def check_groups(groups: Any, samples: int, key: str = "groups") -> np.ndarray:
-    """Return groups (n,), given as numbers or text, as whole numbers from 0; raise SpecError if they are unusable."""
+    """Return groups (n,), given as numbers or text, as whole numbers from 0.
+
+    SpecError is raised if a sample has no group or if all have the same.
+    """
     groups = as_rows(groups)
     expected = f"one group per sample, i.e. shape ({samples},)"
     require(groups.shape == (samples,), key, Found(f"shape {groups.shape}"), expected)
@@ -71,7 +74,7 @@ class Groups:
 
     @property
     def count(self) -> int:
-        """Return the number of groups; if these are unknown, the number of independent samples that all count as."""
+        """Return the number of groups or, if they are unknown, how many independent samples all samples are worth."""
         return max(1, round(self.numbers / self.factor))
 
     @property
@@ -80,7 +83,7 @@ class Groups:
         return "groups" if self.kind == "given" else "samples"
 
     def numbered(self, samples: np.ndarray) -> Groups:
-        """Return the groups of some samples, given by their rows, numbered from 0."""
+        """Return the groups, numbered from 0, of the samples with these row numbers."""
         return Groups(np.unique(self.of[samples], return_inverse=True)[1], self.kind, self.factor)
 
     def folds(self, folds: int, rng: np.random.Generator) -> np.ndarray:
@@ -106,12 +109,12 @@ class Groups:
     def squared_error(self, values: np.ndarray) -> np.ndarray:
         """Return the squared standard error (...) of the mean of values (n, ...), over independent groups.
 
-        If each sample is its own group, the result is the variance (with n - 1) divided by n.
+        If each sample is its own group and `factor` is 1, the result is the variance (with n - 1) divided by n.
         """
         sums = self.sums(values - values.mean(axis=0))
         return self.factor * len(sums) / (len(sums) - 1) * (sums**2).sum(axis=0) / len(values) ** 2
 
     def one_each(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the rows of one sample per group, or of `count` samples, drawn at random, in ascending order."""
+        """Return ascending row numbers of a random sample per group or, if groups are unknown, of `count` samples."""
         order = rng.permutation(len(self.of))
         return np.sort(order[np.unique(self.of[order], return_index=True)[1]][: self.count])

@@ -1,4 +1,4 @@
-"""Mix the predictions of several maps, with weights fitted to samples to which none of the maps was fitted."""
+"""Mix the predictions of several maps, with weights fitted to predictions of held-out samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def predict_held_out(fit: Fit, logits: np.ndarray, fold: np.ndarray) -> dict[str
 def weights(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the weights (m,), which sum to 1, of the mixture with the lowest NLL.
 
-    The NLL is convex in the weights; each step of expectation maximisation lowers it.
+    The NLL is convex in the weights, and no step of expectation maximisation raises it.
     """
     likelihoods, mass = _of_targets(probabilities, targets)
     mixed = np.full(len(probabilities), 1 / len(probabilities))
@@ -49,7 +49,7 @@ def cross_fitted_nll(probabilities: np.ndarray, targets: np.ndarray, fold: np.nd
 
 
 def _of_targets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities (m, n, j) of the classes with mass, and their mass (n, j); j is 1 for labels."""
+    """Return the probabilities (m, n, j) and mass (n, j) of all classes or, for labels, of the label alone (j = 1)."""
     if targets.ndim == 2:
         return probabilities, targets
     return probabilities[:, np.arange(len(targets)), targets][:, :, None], np.ones((len(targets), 1))

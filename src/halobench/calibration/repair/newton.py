@@ -49,9 +49,10 @@ def minimise(
     """Minimise objective(w) + RIDGE / 2 |units (w - centre)|^2 by Newton's method with backtracking.
 
     The optimum exists and is unique for any data, even separable data; its value is at most objective(centre). `units`
-    states how much a weight of 1 changes the scores. The search ends when a step's predicted gain is at most
-    `tolerance`, relative to the value if that exceeds 1. If only the first `dense` weights interact with others, pass
-    their number, which saves time if there are `MANY` weights or more.
+    states how much a weight of 1 changes the scores. The search ends when a step's gain, predicted by the gradient, is
+    at most `tolerance` (relative to the value if that exceeds 1), when rounding hides further gains, or after `STEPS`
+    steps. If only the first `dense` weights interact with others, pass their number, which saves time if there are
+    `MANY` weights or more.
     """
 
     ridge = RIDGE * np.broadcast_to(units, centre.shape) ** 2

@@ -1,7 +1,7 @@
 """Score candidates on samples that they weren't fitted to, fold by fold, and choose one if it clearly gains.
 
-The base is a temperature that is shrunk towards 1 (`halobench.calibration.calibrators.shrunk`) with the weight fitted
-to all samples. For each fold, the base is fitted to the other folds, like all candidates. A candidate's gain is the
+The base is a temperature that is shrunk towards 1 (`halobench.calibration.calibrators.shrunk`) with a weight that all
+samples determine. For each fold, the base is fitted to the other folds, like all candidates. A candidate's gain is the
 mean, over samples, of the base's NLL minus the candidate's. The gain's standard error, over groups, is either the
 observed one or, if larger, the one expected if the base were the truth. The expected standard error accounts for rare
 labels that haven't been drawn yet.
@@ -51,8 +51,8 @@ class Gain:
     name : str
         The calibrator's name in configurations.
     value, low, high : float
-        The gain, which is negative if the calibrator makes the NLL worse, and the ends of its interval, which aren't
-        strict bounds; NaN if the calibrator wasn't tried.
+        The gain, which is negative if the calibrator makes the NLL worse, and the ends of its interval; NaN if the
+        calibrator wasn't tried or its fit failed.
     reason : str
         Why the calibrator wasn't tried, or why its fit failed.
     """
@@ -65,7 +65,7 @@ class Gain:
 
     @classmethod
     def of(cls, name: str, mean: float, error: float) -> Gain:
-        """Return a gain with the interval of a mean whose standard error is `error`."""
+        """Return a gain of `mean` whose interval extends by `NORMAL` * `WIDENING` * `error` to either side."""
         half = NORMAL * WIDENING * float(error)
         return cls(name, float(mean), float(mean) - half, float(mean) + half)
 
@@ -97,7 +97,7 @@ class Confidence:
 
 
 class Trials(NamedTuple):
-    """Out-of-fold results of the candidates `names`, whose fits all succeeded; `reasons` says why others failed.
+    """Out-of-fold results of the candidates `names`; `reasons` says why other candidates have no results.
 
     `gains` and `variances`, (n, m), hold each sample's gain over the base, and its variance if the base were the truth.
     `base` (n, 2) holds the base's gain over uncalibrated logits, and its variance if these were the truth. `confidence`
@@ -127,7 +127,7 @@ class Trials(NamedTuple):
         return next((gain.name for gain in clear if gain.value > max(each.value for each in clear) - SAME), None)
 
     def over_base(self) -> tuple[Gain, ...]:
-        """Return each candidate's gain over the base, or the reason why it failed."""
+        """Return each candidate's gain over the base, or the reason why it has none."""
         tried = [Gain.of(*row) for row in zip(self.names, self.gains.mean(axis=0), self.errors, strict=True)]
         return (*tried, *(Gain(name, reason=reason) for name, reason in self.reasons.items()))
 
@@ -139,7 +139,7 @@ class Trials(NamedTuple):
         return tuple(Gain.of(*row) for row in zip((BASE, *self.names), gains.mean(axis=0), errors, strict=True))
 
     def of_choice(self, name: str) -> Gain:
-        """Return the gain of `name`, whose interval is above 0, reduced because `name` was chosen for this gain."""
+        """Return the gain of `name`, whose interval is above 0, with the value reduced to correct for the choice."""
         raw = next(gain for gain in self.over_base() if gain.name == name)
         return dataclasses.replace(raw, value=raw.value - (raw.value - raw.low) ** 2 / raw.value)
 
@@ -165,7 +165,7 @@ def cross_fitted(
 ) -> Trials:
     """For each fold, fit the base and all candidates to the other folds, and score them on the fold.
 
-    `targets` are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` (n,) counts votes.
+    `targets` are labels (n,), or rows (n, k), one-hot or shares of votes, times any weights; `votes` (n,) counts votes.
     `fit_base` fits the base's beta to logits and targets. `reasons` says why some candidates aren't tried.
     """
     n = len(logits)

@@ -24,7 +24,7 @@ ROUGH, EXACT = 1e-4, 1e-6
 def fit_tuned(
     path: Path, settings: Sequence[Any], logits: np.ndarray, targets: np.ndarray, name: str, rough: float = ROUGH
 ) -> Calibrator:
-    """Fit with the setting that has the lowest NLL on held-out folds; `name` determines the folds."""
+    """Return the fit with the setting that has the lowest NLL on held-out folds; `name` determines the folds."""
     n = len(logits)
     fold = generator(0, name, "folds").permutation(n) % min(FOLDS, n)
     held_out = np.zeros(len(settings))
@@ -39,9 +39,9 @@ def fit_tuned(
 def weights_along(
     start: np.ndarray, x: np.ndarray, targets: np.ndarray, ridges: Sequence[np.ndarray], tolerance: float
 ) -> list[tuple[np.ndarray, float]]:
-    """Return the best weights for each ridge, and the largest entry of the objective's gradient there.
+    """Return the best weights (d, k) for each ridge, and the largest absolute entry of the objective's gradient there.
 
-    The objective is convex: the mean NLL of softmax(start + x W), plus half the sum of ridge times W squared / n. Each
+    The objective is convex: the mean NLL of softmax(start + x W), plus the sum of ridge * W^2 over 2n. Each
     search starts where the previous one ended, so pass ridges (d, k) from strong to weak.
     """
     from scipy.optimize import minimize

@@ -39,12 +39,12 @@ def bin_edges(bins: int) -> np.ndarray:
 
 
 def bin_index(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Find each value's bin [edge, next edge); 1.0, and values that rounding put above it, belong to the last bin."""
+    """Return the number, from 0, of each value's bin [edge, next edge); 1, or more by rounding, is in the last bin."""
     return np.minimum(np.searchsorted(edges, values, side="right") - 1, len(edges) - 2)
 
 
 def bin_by_confidence(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Reliability:
-    """Compute the reliability diagram from confidences and (expected) correctness, (n,) each."""
+    """Return the reliability diagram of confidences and (expected) correctness, (n,) each."""
     edges = bin_edges(bins)
     index = bin_index(confidence, edges)
     count = np.bincount(index, minlength=bins)

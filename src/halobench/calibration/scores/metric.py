@@ -1,9 +1,9 @@
 """Compute proper scores and calibration errors of your own arrays, as defined in `halobench.calibration.metrics`.
 
 ``halobench.NAME(predictions, targets, **options)`` computes the metric NAME. `nll` and `kl` take logits; all others
-take probabilities. Targets are integer labels (n,) or rows of probabilities (n, k), by which labels then count, with
-none drawn; `kl` takes only rows. Every function raises `halobench.core.errors.SpecError` if an array has the wrong
-shape or contains NaN, a label is out of range, or a row isn't a distribution.
+take probabilities. Targets are integer labels (n,) or rows of probabilities (n, k), which weight the classes; `kl`
+takes only rows. These functions raise `halobench.core.errors.SpecError` if an array has the wrong shape or contains
+NaN, a label is out of range, or a row isn't a distribution.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Metric:
         return Metric(self.name, {**self.options, "bins": bins}) if has_bins else self
 
     def compute(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | float:
-        """Compute the metric's value, or a value per sample (n,), for arrays that have already been checked."""
+        """Return the metric's value, or a value per sample (n,), for arrays that have already been checked."""
         key, plugin = f"metrics.{self.name}", plugins.find("metrics", self.name)
         arguments = [arrays[name].copy() if plugin.is_outside else arrays[name] for name in self.takes]
         with plugins.calling(key) if plugin.is_outside else contextlib.nullcontext():
@@ -92,7 +92,7 @@ class Metric:
 
 
 def by_kind(targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Return targets under the names that metrics use for them."""
+    """Return targets under the names that metrics use: ``targets``, and ``labels`` or ``posterior``."""
     return {"targets": targets, "labels" if targets.ndim == 1 else "posterior": targets}
 
 
@@ -125,7 +125,7 @@ def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: st
 
 
 def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Compute the softmax of logits (n, k), finite or -inf for a probability of 0, in float64.
+    """Return the softmax, float64 (n, k), of logits (n, k) that are finite or, for a probability of 0, -inf.
 
     The result is written to `out` if provided, which may be `logits` itself.
     """

@@ -65,7 +65,11 @@ class SampleRegions:
 def scores(
     samples: Mapping[str, np.ndarray], regions: SampleRegions, split: str, labels: str
 ) -> dict[str, np.ndarray | float]:
-    """Return the additional scores of a split's samples against `labels`."""
+    """Return a split's scores by kind of region: the KL against ``noisy`` labels, or the error on training labels.
+
+    Against ``noisy`` labels, KL / log k per sample (n,) is also returned. Against all other labels, there are no such
+    scores.
+    """
     if labels == "noisy":
         apart = regions.means(split, samples["kl"])
         per_log_k = samples["kl"] / math.log(regions.distribution.posterior.shape[1])
@@ -79,16 +83,16 @@ def scores(
 def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "test") -> dict[str, float]:
     """Return the mean gaps of logits (n, k) on a split, and the KL that two-level logits with these gaps would have.
 
-    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. If all other classes had the
-    level as their logit, their total mass at the temperature 1 / `beta` would be unchanged. The level is above the mean
-    logit of these classes, since the largest logits take most of the mass.
+    Gaps are measured from the level of the other classes, log(mean(exp(beta z))) / beta for their logits z. If all
+    other classes had the level as their logit, their total mass at the temperature 1 / `beta` would be unchanged. The
+    level is at least the mean logit of these classes, since larger logits take more of the mass.
 
     On own regions, ``gap_own`` is how far the class's logit is above the level of all other classes. On shared regions,
     ``gap_top`` and ``gap_partner`` are how far the group's largest logit and the mean of its other logits are above the
-    level of the classes outside the group, or of the partners if there are no such classes. ``rho`` is ``gap_partner``
-    / ``gap_top``, and ``partner_second`` is the share of samples for which the group has the m largest logits.
-    ``kl_two_level`` is `two_level_kl` of the gaps. All of these values are NaN if a split has no samples on shared or
-    on own regions, or if the posterior isn't two-level.
+    level of the classes outside the group or, if there are none, above that mean. ``rho`` is ``gap_partner`` /
+    ``gap_top``, or NaN if there are no classes outside the group. ``partner_second`` is the share of samples for which
+    the group has the m largest logits. ``kl_two_level`` is `two_level_kl` of the gaps. All of these values are NaN if a
+    split has no samples on shared or on own regions, or if the posterior isn't two-level.
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)
@@ -127,7 +131,10 @@ def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _group_size(regions: Regions) -> int | None:
-    """Return how many classes share a region; None unless posteriors on own regions are one-hot and others uniform."""
+    """Return how many classes share a region, or None if the posterior isn't two-level.
+
+    A two-level posterior is one-hot on own regions, and uniform over equally many classes on all shared regions.
+    """
     sizes = (regions.posterior > 0).sum(axis=1)
     even = np.isclose(regions.posterior.max(axis=1), 1 / sizes).all()
     shared = sizes[regions.shared]

@@ -14,8 +14,8 @@ def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.G
     """Return the mean ECE that a perfectly calibrated predictor with these confidences would show on n samples.
 
     Correctness is drawn from Bernoulli(confidence), `draws` times. An observed ECE near the floor is not evidence
-    against calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so the result is
-    an upper bound on their floor, which is 0 for the posterior itself.
+    against calibration. The floor of an ECE against rows of probabilities is at most this value, since no labels are
+    drawn.
 
     `probabilities` are (n, k); `bins` and `draws` are whole numbers of at least 1.
     """
@@ -42,7 +42,7 @@ def floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Generato
 def bootstrap_intervals(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute percentile bootstrap intervals for the means of columns of per-sample values, from shared resamples.
+    """Return percentile bootstrap intervals for the means of columns of per-sample values, from shared resamples.
 
     Parameters
     ----------
@@ -92,6 +92,6 @@ def bootstrap_intervals(
 
 
 def _draw_sizes(draws: int, n: int) -> list[int]:
-    """Split `draws` into parts of about 2**16 numbers (half a MiB), which fit in a core's cache with their counts."""
+    """Split `draws` of n numbers into parts of at most 2**16 numbers (half a MiB), or of one draw if n is larger."""
     size = max(1, (1 << 16) // n)
     return [min(size, draws - start) for start in range(0, draws, size)]

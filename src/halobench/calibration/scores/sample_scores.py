@@ -1,8 +1,8 @@
 """Compute softmax, cross-entropy and predictions of arrays that have already been checked.
 
-Logits and probabilities are (n, k), with logits finite or -inf; targets are labels (n,) or rows of probabilities
-(n, k). Rows may be multiplied by the samples' weights (`halobench.calibration.arrays.weighted`), and results are then
-multiplied by the same weights. All computations are in float64, on a block of rows at a time.
+Logits (finite or -inf) and probabilities are (n, k), and targets are labels (n,) or rows of probabilities (n, k). Rows
+of targets may be multiplied by the samples' weights (`halobench.calibration.arrays.weighted`); their results are then
+multiplied by the same weights. Softmax and cross-entropy are computed in float64, on a block of rows at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray, probabilities: np.ndarray | None = None) -> np.ndarray:
-    """Compute -sum over k of t_k log softmax(logits)_k for each sample in nats, (n,).
+    """Return -sum over k of t_k log softmax(logits)_k for each sample in nats, (n,).
 
     The softmax is written to `probabilities`, float64 (n, k), if provided, which may be `logits` itself.
     """
@@ -59,7 +59,7 @@ def predictions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the probability that each prediction is right, float64 (n,), 0 or 1 for labels; times any weights."""
+    """Return the probability, times any weight, that each prediction is right: float64 (n,), 0 or 1 for labels."""
     correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
     return correct.astype(np.float64)
 

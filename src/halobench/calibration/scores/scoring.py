@@ -28,7 +28,7 @@ def metrics_row(split: str, labels: str, calibrator: str, name: str, value: floa
 
 
 class SplitScores:
-    """The rows of one split in the metrics table, and the split's reliability bins, one calibrator after another."""
+    """The rows of one split in the metrics table and, on test, its reliability bins, one calibrator after another."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class SplitScores:
         self._columns: list[tuple[int, np.ndarray]] = []  # row numbers, and the values whose mean each row contains
 
     def add(self, calibrator: str, calibrated: np.ndarray | None, reported: Sequence[str]) -> None:
-        """Score the float64 logits `calibrated` (n, k), overwriting them, against the labels `reported`.
+        """Score the float64 logits `calibrated` (n, k), overwriting them, against each kind of labels in `reported`.
 
         If `calibrated` is None, because the fit failed or has no finite optimum, all values are NaN.
         """

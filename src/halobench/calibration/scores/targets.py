@@ -1,6 +1,6 @@
 """Read the targets of a cell's splits from its named arrays, and check them.
 
-The labels to score against are ``drawn`` (one label per sample, as used in training), ``clean`` (before label noise)
+The labels to score against are ``drawn`` (one label per sample, with any noise), ``clean`` (before label noise)
 and ``noisy`` (the expectation under the known posterior P(y | x), with no labels drawn).
 """
 
@@ -58,7 +58,7 @@ def read_posterior(
 def read_targets(
     arrays: Mapping[str, np.ndarray], k: int, splits: tuple[str, ...], regions: SampleRegions | None
 ) -> Targets:
-    """Check and return the targets of each split; ``noisy`` is included only if the posterior is known.
+    """Check and return the targets of each split; ``noisy`` only on val and test, if the posterior is known.
 
     ``drawn`` is always included, since the fits and the nearest-neighbour reference use it. `reported_labels` lists the
     labels that a split is scored against.

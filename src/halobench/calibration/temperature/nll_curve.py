@@ -2,8 +2,9 @@
 
 Arrays must already have been checked: logits (n, k) are finite (see `Curve`), and targets are labels (n,) or rows of
 probabilities (n, k), multiplied by the samples' weights if there are any. With s = logits minus their row's largest,
-the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear. Both terms of this NLL have the same sign, so nothing
-cancels. Sums are computed in float64, one block of rows at a time, so float32 logits are never copied in full.
+the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear (see `DataSummary`). For beta >= 0, neither term is
+negative, so nothing cancels. Sums are computed in float64, one block of rows at a time, so finite float32 logits aren't
+copied in full.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Derivatives(NamedTuple):
     third: float
 
     def halley_step(self) -> float:
-        """Return the step x by Halley's rule, or Newton's if the third derivative misleads; NaN without curvature."""
+        """Return Halley's step x, or Newton's if the two differ by a factor of 2 or more; NaN without curvature."""
         if not self.curvature > 0:
             return math.nan
         damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)

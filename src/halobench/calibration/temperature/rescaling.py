@@ -26,7 +26,7 @@ def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def temper(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Scale logits as `rescale` does, but to a range of `FLAT` per row if every row would have a smaller range."""
+    """Scale logits as `rescale` does, but to a range of `FLAT` per row if every row's range would be smaller."""
     scaled = rescale(logits, beta)
     lowest = scaled.min()
     if not np.isfinite(lowest):  # some class has no mass
@@ -44,10 +44,9 @@ def temper(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def power_of_two(logits: np.ndarray) -> float:
-    """Return a power of two near the largest logit's magnitude; logits divided by it can be squared at any scale.
+    """Return a power of two near the largest magnitude of a logit; logits divided by it can be squared at any scale.
 
-    The division is exact, so a sum of squares that is scaled back equals the original sum wherever the original is
-    finite.
+    The division is exact, unless it underflows.
     """
     largest = max(abs(float(logits.max())), abs(float(logits.min())))
     return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0

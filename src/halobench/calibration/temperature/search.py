@@ -1,7 +1,7 @@
 """Find the inverse temperature with the lowest NLL, with a certificate of optimality.
 
-The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. The optimal beta is therefore
-found to machine precision, and proved optimal by a sign change of the derivative. Arrays must already have been
+The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. A sign change of its slope
+close around a beta (within `CERTIFICATE`) therefore proves that the optimum lies there. Arrays must already have been
 checked; `halobench.calibration.calibrators.exact` is the calibrator.
 """
 
@@ -38,7 +38,7 @@ class Solution(NamedTuple):
 
 
 def solve(logits: np.ndarray, targets: np.ndarray) -> Solution:
-    """Find the optimum for labels (n,) or rows of probabilities (n, k); logits may be -inf."""
+    """Return the optimum for labels (n,) or rows of probabilities (n, k); logits may be -inf."""
     curve = Curve.of(logits, targets)
     found = _solve(curve, 1.0 if curve.masked else _first_guess(logits, targets))
     unit = curve.unit
@@ -46,7 +46,7 @@ def solve(logits: np.ndarray, targets: np.ndarray) -> Solution:
 
 
 def _solve(curve: Curve, guess: float) -> Solution:
-    """Find the optimum for the logits of a curve, starting from a guess of beta."""
+    """Return the optimum for the logits of a curve, starting from a guess of beta."""
     logits, weights, (linear, slope, spread), k = curve.logits, curve.weights, curve.summary, curve.logits.shape[1]
     if not curve.falls:
         return Solution(math.inf, 0.0, curve.nll_at_zero, slope, True, False)
@@ -99,8 +99,8 @@ def _minimise(
     """Return the slope's root b (1 + x) > 0, known to exist, as (b, x, derivatives at b), where x is a small step.
 
     Halley's method is used within a bracket, which is bisected if a step leaves it or is more than half the previous
-    step; otherwise, steps far left of the optimum would stay constant. The relative error of the last step is about
-    `tolerance`.
+    step. Without bisection, steps far left of the optimum would stay constant. The relative error of the last step is
+    about `tolerance`.
     """
     low, high, step = 0.0, math.inf, math.inf
     for iteration in range(1000):  # a few usually suffice; from beta = 1, logits of 1e150 need about a hundred
@@ -151,7 +151,7 @@ def minimise_slope(curve: Curve, linear: float) -> float:
 
 
 def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return 1 or, if there are many rows, the beta fitted to a 16th or a thousand rows, whichever is more."""
+    """Return 1 or, if there are many rows, the beta fitted to a 16th of them or to about 1,024, whichever is more."""
     stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0
