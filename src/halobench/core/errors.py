@@ -92,7 +92,7 @@ def naming(prefix: str) -> Iterator[None]:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Format `value` as Python prints it, on one line that is cut to at most `most` characters."""
+    """Format `value` as Python prints it, on one line that is cut after `most` characters."""
     try:
         text = repr(value)
     except ValueError:  # Python refuses to print integers with more than 4,300 digits

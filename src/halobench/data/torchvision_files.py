@@ -48,7 +48,7 @@ class VisionSet:
     payloads: tuple[str, ...] = ()  # SHA-256 of each archive's contents, which identifies recompressed ones
 
     def describe(self) -> Description:
-        """Return the shape, classes and sizes, opening no file; raise SpecError for files that are missing with fetch off."""
+        """Return the shape, classes and sizes without opening any file; raise SpecError if files can't be obtained."""
         self._check_places()
         if not self._complete() and not may_fetch():
             raise self._absent("set fetch: true to download them, or copy them there")
