@@ -1,4 +1,4 @@
-"""Define errors for bad input: a line that states the key, the value and what was expected, or a sentence.
+"""Define errors for bad input, whose messages state the key, the value and what was expected, or are a sentence.
 
 The module also has the functions that build such lines: `shown` for values, `one_of` and `hint` for names, and
 `describe_error` for exceptions raised by other code.

@@ -60,8 +60,8 @@ class Images:
     ----------
     images : uint8 array (N, C, H, W), or float32 or float64 array (N, D)
         Images, or features, which are stored as float32. An object that returns blocks of such an array will also do if
-        it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row of the images is read once, in
-        order.
+        it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Writing a source reads each row of the
+        images once, in order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)

@@ -242,7 +242,7 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return whether confidences count as tending to 1, and the first of `DISTANCES` from which all reach the level.
 
-    That distance is infinite if the confidence at the last of the `DISTANCES` is below the level.
+    The distance is infinite if the confidence at the last of the `DISTANCES` is below the level.
     """
     assert tails.read is not None
     column = classes[:, None, None].expand(-1, len(DISTANCES), 1)

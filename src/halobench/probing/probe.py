@@ -47,7 +47,7 @@ class Neighbourhood:
         Columns are radius (in normalised inputs; NaN on rows of the relative grid), relative_radius (NaN on rows of the
         absolute grid), confidence and logit_gap (means over samples and rays), and confidence_se and logit_gap_se
         (standard errors clustered by sample). Each standard error is the standard deviation of the samples' means over
-        rays, divided by the square root of the number of samples. This treats the samples as independent draws,
+        rays, divided by the square root of the number of samples. This formula treats the samples as independent draws,
         although they are drawn without replacement, so the standard errors are, if anything, too large.
     radii : DataFrame
         One row per sample, ray, quantity and calibrator. For a walk along rays, the radius is the first distance at

@@ -18,7 +18,7 @@ SHOWS_TITLES = True  # see `halobench.experiment.code_version`
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dashes of a line. The colour or the marker is enough to identify the line."""
+    """The colour, marker and dashes of a line."""
 
     color: str
     marker: str | tuple[int, int, int]

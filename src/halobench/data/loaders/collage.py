@@ -1,10 +1,10 @@
 """Define the overlap distribution on collages, where a region is a pair of image classes, one above the other.
 
 A sample of a region is the upper half of a random image of one class, from another loader, above the lower half of a
-random image of the other class, such as the collar of a coat above the sole of a boot. Both may be the same class, so
-with C image classes, regions are drawn from C^2 pairs. The samples of a region are as varied as the images. Halves that
-images of two classes share are left out, so the region of a collage, and hence the posterior, is exact. Classes, groups
-and masses are as in `halobench.data.loaders.overlap`.
+random image of the other class, such as the collar of a coat above the sole of a boot. The two classes may be the same,
+so with C image classes, regions are drawn from C^2 pairs. The samples of a region are as varied as the images. Halves
+that images of two classes share are left out, so the region of a collage, and hence the posterior, is exact. Classes,
+groups and masses are as in `halobench.data.loaders.overlap`.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ def certified_radius(
     """Return the radius of a ball around each input on which the confidence in its label is proved to be >= `level`.
 
     The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and allows for float64 rounding.
-    It implies nothing about larger balls; `halobench.attacked_radius` bounds the radius of the largest such ball from
-    above.
+    The proof implies nothing about larger balls; `halobench.attacked_radius` bounds the radius of the largest such ball
+    from above.
 
     Parameters
     ----------
