@@ -1,4 +1,4 @@
-"""Define errors for bad input: a line that states the key, the value and what was expected, or a sentence.
+"""Define errors for bad input, whose messages state the key, the value and what was expected, or are a sentence.
 
 The module also has the functions that build such lines: `shown` for values, `one_of` and `hint` for names, and
 `describe_error` for exceptions raised by other code.
@@ -92,7 +92,7 @@ def naming(prefix: str) -> Iterator[None]:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Format `value` as Python prints it, on one line that is cut to at most `most` characters."""
+    """Format `value` as Python prints it, on one line that is cut after `most` characters."""
     try:
         text = repr(value)
     except ValueError:  # Python refuses to print integers with more than 4,300 digits

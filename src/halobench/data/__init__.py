@@ -1,6 +1,6 @@
-"""Load image sources and distributions; the cell's seed determines splits, label noise and samples.
+"""Load images, features and distributions; a cell's seed determines its splits, label noise and drawn samples.
 
-A loader is a file in ``data/loaders``. An image loader has two functions: ``describe(**options) -> Description``, which
-is cheap, and ``load(**options) -> Images``. A distribution's loader has only ``load(**options) -> Distribution``. No
-module in this folder needs torch.
+Each of the package's loaders is a file in ``data/loaders``. A loader of images or features has two functions:
+``describe(**options) -> Description``, which should be quick, and ``load(**options) -> Images``. A distribution's
+loader has only ``load(**options) -> Distribution``. Importing a module of this folder doesn't import torch.
 """

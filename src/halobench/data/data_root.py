@@ -24,9 +24,9 @@ _before: dict[str, str] = {}  # earlier values of the environment
 def note(config: Mapping[str, Any]) -> None:
     """Put ``data_root`` and ``fetch`` from a configuration into the environment of this process and its children.
 
-    A missing key restores the environment's value from before any configuration. Bad values are ignored, since
-    `halobench.experiment.config_loader` reports them. A second configuration in this process, such as that of another
-    module of a workflow, can't set a different value.
+    A missing key stands for the environment's value from before any configuration or, if there was none, the default.
+    Bad values count as missing, since `halobench.experiment.config_loader` reports them. SpecError is raised if a
+    second configuration in this process, such as that of another module of a workflow, has a different value.
     """
     for variable, default in ((ROOT, "data"), (FETCH, "1")):
         _before.setdefault(variable, os.environ.get(variable) or default)
@@ -48,7 +48,7 @@ def data_root() -> Path:
 
 
 def check_root() -> None:
-    """Raise SpecError if the data root exists but isn't a folder, or can't be created because its parent isn't one."""
+    """Raise SpecError if the data root or, if it is missing, its nearest existing parent isn't a folder."""
     root = data_root()
     nearest = nearest_existing(root)
     if not nearest.is_dir():

@@ -76,7 +76,7 @@ class Distribution:
     regions: Regions | None = None
 
     def facts(self) -> dict[str, float | int]:
-        """Return facts for the tables: beta if there are regions, and the group size if all shares are equal."""
+        """Return facts for the tables: of regions, beta (the shared mass) and, if shares are equal, the group size."""
         if self.regions is None:
             return {}
         shared = self.regions.posterior[self.regions.shared]
@@ -135,7 +135,8 @@ def overlap_regions(classes: int, group: int, beta: float, shares: list[float] |
     """Check the parameters, and return the regions for k classes in groups of m: one per class and one per group.
 
     `beta` is the total mass of the shared regions, and `shares` are P(class | shared region), equal by default. With
-    shares of 1 and 0, each shared region belongs to one class, so no classes overlap: a control with the same regions.
+    shares of 1 and 0, each shared region belongs to one class, so no classes overlap; this control has the same regions
+    as the distribution with overlap.
     """
     classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
     beta = convert_number(float, "beta", beta)
@@ -164,7 +165,7 @@ def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
 
 
 def checked_shape(shape: Any) -> tuple[int, int, int]:
-    """Return (C, H, W) from a list of three positive integers."""
+    """Return (C, H, W) from a list of three positive integers; raise SpecError for anything else."""
     fine = isinstance(shape, list | tuple) and len(shape) == 3
     require(fine, "shape", shape, "three whole numbers, [channels, height, width]")
     sizes = tuple(convert_number(int, f"shape[{i}]", size) for i, size in enumerate(shape))

@@ -40,7 +40,7 @@ LABELS = ("clean_label", "random_label1", "random_label2", "random_label3")
 
 
 def training_labels() -> dict[str, np.ndarray]:
-    """Return the official labels and three people's labels of the training images by name, int64 (50000,) each.
+    """Return, by name, the official labels and three people's labels of the training images, int64 (50000,) each.
 
     ``clean_label`` is the official label; each of ``random_label1`` to ``random_label3`` is one person's label. Source:
     J. Wei et al., *Learning with Noisy Labels Revisited*, arXiv 2110.12088.
@@ -66,7 +66,7 @@ def training_labels() -> dict[str, np.ndarray]:
 def test_votes() -> np.ndarray:
     """Return how many people gave each test image each label, int64 (10000, 10).
 
-    J. Peterson et al., *Human uncertainty makes classification more robust*, arXiv 1908.07086.
+    Source: J. Peterson et al., *Human uncertainty makes classification more robust*, arXiv 1908.07086.
     """
     (path,) = obtain(CIFAR10H)
     return np.load(path, allow_pickle=False).astype(np.int64)
@@ -81,7 +81,7 @@ def test_labels() -> np.ndarray:
 
 
 def _check(path: Path, name: str, labels: np.ndarray | None, count: int) -> None:
-    """Raise SpecError unless `labels` are labels of `count` images."""
+    """Raise SpecError unless `labels` are `count` labels from 0 to 9."""
     fine = labels is not None and labels.shape == (count,) and labels.min() >= 0 and labels.max() < CLASSES
     what = f"has no {name} of {count:,} images from 0 to {CLASSES - 1}"
     refuse(not fine, str(path), f"{what}; delete it to fetch it again")

@@ -1,7 +1,7 @@
-"""Obtain files that others publish on GitHub: download the missing ones, and check the content of all.
+"""Obtain files that others publish on GitHub: download the missing ones, and compare the checksums that are known.
 
-Files lie under the data root. The name of a file includes its commit, so the file's content never changes.
-HALOBENCH_MIRROR is the address of a copy to download from, under which the same OWNER/REPOSITORY/COMMIT/PATH lies.
+Files are stored under the data root. A file's address includes its commit, so the file's content never changes.
+HALOBENCH_MIRROR is the address of a copy to download from; it replaces the host in each address.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check_obtainable(*files: PublishedFile) -> list[Path]:
 
 
 def obtain(*files: PublishedFile) -> list[Path]:
-    """Download any files that are missing, and return the paths of all; raise SpecError if a file can't be obtained."""
+    """Download missing files, and return the paths of all; raise SpecError if that fails or a checksum is wrong."""
     paths = check_obtainable(*files)
     for file, path in zip(files, paths, strict=True):
         if not path.exists():

@@ -1,9 +1,9 @@
 """Describe sources before a run, then load them (unless they are sampled later) and write them.
 
 A loader may return its images as an array, or as an object that returns blocks of one (`Images`). Blocks are decoded,
-written and included in the statistics one after another, so a source of any size needs memory for only one block. Rows
-of features are handled like images: their shape is (D,), and each feature counts as a channel. `written_sources` reads
-written sources back.
+written and included in the statistics one after another, so only one block at a time is in memory if an object returns
+them. Rows of features are handled like images: their shape is (D,), and each feature counts as a channel.
+`written_sources` reads written sources back.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Images:
     ----------
     images : uint8 array (N, C, H, W), or float32 or float64 array (N, D)
         Images, or features, which are stored as float32. An object that returns blocks of such an array will also do if
-        it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row of the images is read once, in
-        order.
+        it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Writing a source reads each row of the
+        images once, in order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)
@@ -97,7 +97,7 @@ def is_distribution(loader: str) -> bool:
 
 
 def describe(spec: SourceSpec) -> Description:
-    """Return the description of a source without loading it, after checking that it is well-formed."""
+    """Return the description of a source, after checking that it is well-formed."""
     loader = plugins.load("data", spec.loader)
     if is_distribution(spec.loader):
         source = load_distribution(spec)
@@ -153,7 +153,7 @@ def load_distribution(spec: SourceSpec) -> Distribution:
 
 
 def plain_images(key: str, loader: str) -> Images:
-    """Load the images (N, C, H, W) of a loader that needs no options; errors name the option `key`."""
+    """Load the images of a loader that needs no options; SpecError names the option `key` if it's unsuitable."""
     require(isinstance(loader, str), key, loader, "the name of an image loader")
     try:
         options = plugins.find("data", loader).options
@@ -257,7 +257,10 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
 
 
 def _write_arrays(spec: SourceSpec, source: Images, folder: Path) -> tuple[list[Path], tuple[np.ndarray, np.ndarray]]:
-    """Write a source's arrays; return their paths, and the mean and standard deviation over its train part."""
+    """Write a source's arrays; return their paths, and the mean and standard deviation of each channel.
+
+    The statistics are over the train part or, without parts, over all samples.
+    """
     channels = source.images.shape[1]
     stats = ChannelStats(channels) if len(source.images.shape) == 4 else FeatureStats()
     images, labels, posterior = (folder / name for name in ARRAYS)
@@ -277,7 +280,7 @@ def save_blocks(
     stats: ChannelStats | FeatureStats | None = None,
     part: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write a source's images or features block by block, as ``np.save`` would; add the rows in `part` to `stats`."""
+    """Write images or features block by block, in the format of ``np.save``; add the rows in `part` to `stats`."""
     shape, began = tuple(map(int, images.shape)), time.monotonic()
     step, reported, kept = max(1, BLOCK // row_bytes(images)), began, sample_type(shape[1:])
     with open(path, "wb") as file:

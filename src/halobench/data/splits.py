@@ -61,9 +61,10 @@ class Data:
     def targets(self) -> dict[str, np.ndarray]:
         """Return labels, clean labels and posterior, which `halobench.calibration.calibrate_cell` needs besides logits.
 
-        For images, the posterior is ``transition``, plus ``{split}.posterior`` for any split whose posterior the source
-        provides. For a distribution, the posterior is ``{split}.posterior``, or the posterior by region along with each
-        sample's region: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
+        Without a distribution, the posterior is ``transition``, plus ``{split}.posterior`` for any split whose
+        posterior the source provides. For a distribution, the posterior is ``{split}.posterior``, or the posterior by
+        region along with each sample's region: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and
+        ``{split}.region``.
         """
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
@@ -91,7 +92,7 @@ class Data:
         return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the tables: the distribution of the samples and its loader, or the seed's own blocks."""
+        """Return facts for the tables: a distribution's loader and facts or, for stored samples, the seed's blocks."""
         if self.distribution is not None:
             return {"distribution": self.loader, **self.distribution.facts()}
         own = {"test_block": self.test_block, "train_block": self.train_block}
@@ -101,7 +102,7 @@ class Data:
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     """Divide a written source into the splits of `spec`, or draw the splits from it, and add label noise, using `seed`.
 
-    The choice of samples depends only on the seed and the sizes, so data sets that differ only in noise share samples.
+    The choice of samples doesn't depend on the noise, so data sets that differ only in noise share samples.
     """
     source, meta = read_meta(folder)
     if not meta["size"]:  # a distribution has no stored samples, so they are drawn here
@@ -126,7 +127,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
 def check_neighbours(data: Data) -> None:
     """Raise SpecError if a training sample's only neighbours with other labels are copies of itself.
 
-    Copies arise if one feature value is so large that normalisation makes all other values equal.
+    Copies arise, for example, if one feature value is so large that normalisation makes all other values equal.
     """
     rows, labels = data.flat("train"), data.splits["train"].labels
     differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)
@@ -199,7 +200,7 @@ def split_indices(spec: DatasetSpec, size: int, parts: Mapping[str, Any], seed: 
 
     Without an official ``val`` part, validation samples come from the ``train`` part. Without any official parts, test
     samples are one of the blocks that are set aside (see `blocks_of`), if the source is large enough. With the spec's
-    `blocks`, training and validation samples are the seed's own.
+    `blocks`, training samples and, without a ``val`` part, validation samples are the seed's own.
     """
     check_size(spec, size, parts, seed)
     rng = generator(seed, "split")
@@ -227,7 +228,7 @@ def _block_size(spec: DatasetSpec, parts: Mapping[str, Any]) -> int:
 
 
 def _own_block(rows: np.ndarray, spec: DatasetSpec, parts: Mapping[str, Any], seed: int) -> np.ndarray:
-    """Return a seed's own block of rows (n,), drawn once for all seeds."""
+    """Return a seed's own block of rows (n,), from a permutation that is the same for all seeds."""
     size = _block_size(spec, parts)
     return generator(0, "train-blocks").permutation(rows)[seed * size : (seed + 1) * size]
 

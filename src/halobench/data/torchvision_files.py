@@ -1,8 +1,7 @@
 """Load the data sets that torchvision downloads and reads, stored in its layout under the data root.
 
-Only the published archives are read. The archives' checksums are compared before the archives are opened, because
-CIFAR's archives contain pickles; torchvision then compares the checksum of each file in them. Archives are unpacked
-into a temporary folder, so the data root may be read-only.
+Only the published files are read. Their checksums are compared before any file is opened, because CIFAR's archives
+contain pickles. Archives are unpacked into a temporary folder, so the data root may be read-only.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class VisionSet:
         return RefusedError("data_root", f"{missing}; {remedy}")
 
     def _download(self, published: Any) -> None:
-        """Download the data set into a neighbouring folder, one process at a time, and move the missing files over."""
+        """Download the data set into a folder of the data root, one process at a time, and move missing files over."""
         if not may_fetch():
             raise self._absent("set fetch: true to download them, or copy them there")
         root, before = data_root(), socket.getdefaulttimeout()
@@ -143,7 +142,7 @@ def published_checksums(published: Any) -> dict[str, str]:
 
 
 def check(path: Path, md5: str, payload: str | None = None) -> None:
-    """Check a file's MD5 or, if it differs and `payload` is known, the SHA-256 of the decompressed contents."""
+    """Raise SpecError unless a file has this MD5 or, if `payload` is known, contents with that SHA-256."""
     from torchvision.datasets.utils import calculate_md5
 
     with store.reading(path, "a readable file"):

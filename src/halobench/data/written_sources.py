@@ -39,7 +39,7 @@ def sampler(folder: Path) -> list[tuple[str, str]]:
 def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Images:
     """Read a written source with the `spec` and `meta` from `read_meta`; images and posterior are memory-mapped.
 
-    Lost arrays are restored. Checksums of files above 1 GB are left to ``halobench verify``, because each job would
+    Lost arrays are restored. Checksums of files above 1 GB are left to ``halobench verify``, because each job could
     take minutes to compare them.
     """
     digests, size = meta["checksums"], meta["size"]

@@ -1,17 +1,20 @@
-"""Attack confidences: find the nearest point at which a model's confidence in a sample's label is below a level.
+"""Attack confidences: search for the nearest point at which the confidence in a sample's label is below a level.
 
 The level is either a given confidence or half the confidence at the sample itself. At an infinite inverse temperature,
-the confidence is 1 if the label has the largest logit and 0 if not, so the search finds where the decision changes.
+the confidence is 1 if the label has the largest logit and 0 if not, so the search is for the nearest change of
+decision.
 
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like a
-ray, it may leave the valid pixel range. Step sizes are relative to the distance at which, according to the gradient,
-the confidence would fall below the level. From several starting points per sample, the search follows the gradient of
-the margin
+ray, it may leave the valid pixel range. The length of a step is a share of the current limit on the distance. The limit
+is first set to the distance at which, according to the gradient, the confidence would fall below the level. Once a
+point below the level is found, the limit shrinks at points below the level and grows at others. From each starting
+point, the search follows the gradient of the margin of the label y, with logits z,
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
 which is negative where the confidence is below the level, and whose gradient doesn't vanish where the confidence is
-nearly 1; at an infinite beta, the margin is z_y - max_{j != y} z_j. The search then bisects along the best direction.
+nearly 1; at an infinite beta, the margin is z_y - max_{j != y} z_j. For each `Goal`, the search ends with bisections
+along the best directions found, and keeps the nearest crossing.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class Effort:
     norm : str
         Norm used to measure distances, ``l2`` or ``inf``.
     restarts, steps : int
-        Number of starts per sample, and number of gradient steps from each start.
+        Number of starts per sample (if there are several goals, for the first), and of gradient steps from each start.
     batch : int
         Largest number of inputs per forward pass.
     """
@@ -67,7 +70,7 @@ class Effort:
         return offsets.norm(dim=1) if self.norm == "l2" else offsets.abs().amax(dim=1)
 
     def steepest(self, slopes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the unit steps that most increase margins with these slopes (r, D), and the increases (r,)."""
+        """Return steps of length 1 that most increase margins with slopes (r, D), and the rates of increase (r,)."""
         size = slopes.norm(dim=1) if self.norm == "l2" else slopes.abs().sum(dim=1)
         ways = slopes / size.clamp_min(1e-30)[:, None] if self.norm == "l2" else slopes.sign()
         return ways, size
@@ -115,7 +118,7 @@ DECISION = Goal(math.inf, 0.5)  # another class has the largest logit
 
 @dataclass(frozen=True)
 class _Margin:
-    """A model's margins around samples (r, ...) with labels (r,), minus the logits of their levels (r,)."""
+    """A model's margins around samples (r, ...) with labels (r,), minus the log odds of their levels (r,)."""
 
     model: torch.nn.Module
     samples: torch.Tensor
@@ -185,11 +188,12 @@ def attack(
     effort: Effort,
     others: torch.Tensor | None = None,
 ) -> list[Attacked]:
-    """Attack samples (m, ...) for each goal; the model must be in `halobench.probing.run_search.as_function`.
+    """Attack samples (m, ...), and return what was found for each goal.
 
-    For the first goal, the search starts at the sample, at `others` (m, D), which are samples with other labels, and in
-    random directions. For each later goal, the search starts at the sample and at the point that the latest successful
-    search found or, if no search has succeeded, at the last of the first goal's starts.
+    The caller must enter the context `halobench.probing.run_search.as_function`. For the first goal, the search uses
+    the first `restarts` of these starts: the sample, `others` (m, D), which are samples with other labels, and random
+    points. For each later goal, the search starts at the sample and at the point that the latest successful search
+    found or, if no search has succeeded, at the last of the first goal's starts.
     """
     targets = torch.from_numpy(labels).to(samples.device)
     searches = []  # by goal: the offsets found, and the largest distances tried
@@ -262,7 +266,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return offsets at which the level is crossed on the way to each start, or would be according to the gradient."""
+    """Return crossings of the level on the way to starts or, if there are none, offsets that gradients suggest."""
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)
@@ -287,7 +291,7 @@ def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torc
 
 
 def _nearest(margin: _Margin, candidates: list[torch.Tensor], farthest: torch.Tensor, effort: Effort) -> Attacked:
-    """Return each sample's nearest crossing along any of the offsets (m, D), which are NaN if none was found."""
+    """Return each sample's nearest crossing along any of the offsets (m, D), which are NaN if a search found none."""
     flat = torch.cat([offsets.nan_to_num() for offsets in candidates])
     repeated = torch.arange(len(farthest), device=flat.device).repeat(len(candidates))
     below, offsets = _bisect(margin.rows(repeated), flat, HALVINGS)
@@ -339,14 +343,14 @@ def attacked_radius(
     -------
     float64 array (n,)
         0 if the confidence at the sample itself is below the level, infinite if no point below the level was found. No
-        point is tried at a distance above 1e5, so rescale inputs that aren't in units of normalised pixels.
+        point is tried at a distance above 1e5, so rescale inputs if larger distances matter.
 
     Raises
     ------
     SpecError
-        If a module is in train mode, or an argument isn't as described above.
+        If a module is in train mode, or any argument except `seed` isn't as described above.
     DivergedError
-        If a logit is not finite.
+        If the label's margin is not finite, e.g. because a logit is NaN.
     """
     nearest = attacked(model, inputs, labels, level, beta, effort, seed)
     return np.where(nearest.censored, np.inf, nearest.radius)

@@ -19,7 +19,7 @@ def check_arguments(
     labels: np.ndarray | torch.Tensor,
     training_points: TrainingPoints | None = None,
 ) -> np.ndarray:
-    """Return the labels as an int64 array (n,); raise SpecError unless they match the model and the samples."""
+    """Return the labels as an int64 array (n,); raise SpecError for bad inputs or labels, or a module in train mode."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
     refuse(in_training, "model", "a module is in train mode; call model.eval()")
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
@@ -56,18 +56,18 @@ def check_arguments(
 
 
 def check_rng(rng: np.random.Generator) -> None:
-    """Raise SpecError unless `rng` is a generator of random numbers."""
+    """Raise SpecError unless `rng` is a numpy Generator."""
     require(isinstance(rng, np.random.Generator), "rng", rng, "a generator, such as numpy.random.default_rng(0)")
 
 
 def check_confidence(level: float, beta: float) -> None:
-    """Raise SpecError unless `level` is a valid confidence and `beta` an inverse temperature, which may be infinite."""
+    """Raise SpecError unless `level` is above 0 and below 1, and `beta`, which may be infinite, is above 0."""
     require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")
     require(isinstance(beta, Real) and beta > 0, "beta", beta, "an inverse temperature above 0")
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Return the labels as an int64 array (n,); raise SpecError unless the model, samples and labels are compatible."""
+    """Return the labels as an int64 array (n,); raise SpecError if the model can't be probed with these arguments."""
     require(isinstance(model, torch.nn.Module), "model", Found(type(model).__name__), "a torch.nn.Module")
     checked = check_arguments(model, inputs, labels)
     with torch.no_grad():

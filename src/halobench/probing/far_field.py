@@ -33,24 +33,25 @@ class FarField:
     Attributes
     ----------
     classes : int64 array (n, R)
-        The class that eventually has the largest logit.
+        The class that has the largest logit far away: on the last affine piece if `exact`, else at the last of the
+        `DISTANCES`.
     tends_to_one : bool array (n, R)
         Whether the confidence in the class in `classes` tends to 1.
     slope_gap : float64 array (n, R)
-        How much faster the logit of the class in `classes` grows than any other, per unit of distance. A gap below
-        1e-12 of the terms that the last layer adds up counts as 0, since rounding could cause it.
+        How much faster the logit of the class in `classes` grows than any other logit, per unit of distance. A gap that
+        rounding could cause counts as 0.
     last_kink : float64 array (n, R)
         The last distance at which a rectifier or a comparison in max pooling changes its decision, or 0 if there is
         none; NaN if not `exact`. Beyond this distance, the logits are affine.
     certain_from : float64 array (n, R)
-        The distance, at or beyond the last kink, from which the confidence in the class in `classes` is always at least
-        the level; infinite if the confidence doesn't tend to 1.
+        The smallest distance, at or beyond the last kink, from which the confidence in the class in `classes` is always
+        at least the level; infinite if the confidence doesn't tend to 1.
     exact : bool
         Whether the results were derived from the last affine piece of the network. Otherwise, the logits were evaluated
-        at `DISTANCES`; a confidence within `NEARLY_ONE` of 1 at the last distance counts as tending to 1, and
-        certain_from is one of the `DISTANCES`.
+        at `DISTANCES`, and certain_from is one of these. A confidence then counts as tending to 1 if, at the last
+        distance, it is within `NEARLY_ONE` of 1 and at least the level.
     reason : str
-        One line that explains why the results aren't exact.
+        One line that explains why the results aren't exact; empty if they are.
     """
 
     classes: np.ndarray
@@ -79,9 +80,9 @@ def far_field(
 ) -> FarField:
     """Determine the class, if any, of which a model becomes certain along each ray, infinitely far from the samples.
 
-    For networks of linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten, addition
-    and dropout, the result is exact and computed in float64 in a single pass. Other models are evaluated at distances
-    of 1e3, 1e5 and 1e7, and their results are marked as inexact.
+    For networks with only linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten,
+    addition and dropout, the result is exact, apart from float64 rounding. Other models are evaluated at distances of
+    1e3, 1e5 and 1e7, and their results are marked as inexact.
 
     Parameters
     ----------
@@ -92,9 +93,9 @@ def far_field(
     directions : float tensor (n, R, D)
         Directions of any positive length, with their D numbers in the order of a flattened sample.
     level : float
-        Confidence, in (0, 1), used for ``certain_from``, the only result that depends on it.
+        Confidence, in (0, 1). Of exact results, only ``certain_from`` depends on it.
     beta : float
-        Positive inverse temperature; only ``certain_from`` depends on it.
+        Positive inverse temperature. Of exact results, only ``certain_from`` depends on it.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def far_field(
     SpecError
         If a module is in train mode, or an argument isn't as described above.
     DivergedError
-        If a logit is not finite.
+        If a logit is not finite along a ray.
     """
     check_model(model, inputs, np.zeros(len(inputs), dtype=np.int64))
     check_directions(inputs, directions)
@@ -115,7 +116,7 @@ def far_field(
 
 
 def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
-    """Raise SpecError unless the directions are compatible with the inputs."""
+    """Raise SpecError unless the directions are finite, of non-zero length and of shape (n, R, D)."""
     is_tensor = isinstance(directions, torch.Tensor) and directions.is_floating_point() and directions.dim() == 3
     value = Found(f"shape {tuple(getattr(directions, 'shape', ()))}")
     size = inputs[0].numel()
@@ -154,7 +155,7 @@ def _last_piece(
 
     Once all steps before a rectifier have reached their final decisions, the rectifier's argument a + b t is affine,
     and its own decision is final beyond -a / b. The last kink is therefore the largest of the distances -a / b over all
-    rectifiers.
+    rectifiers, or 0 if none is positive.
     """
     offsets, slopes = [starts], [ways]
     last, size = starts.new_zeros(len(starts)), ways.abs()
@@ -216,8 +217,8 @@ def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:
     """Return the distance (r,), at or beyond the last kink, from which the confidence is always at least the level.
 
-    The distance is found by bisection, up to a distance at which the other classes are so far behind that even all of
-    them together leave the confidence at the level.
+    The distance is found by bisection between the last kink and a distance at which the other classes are so far behind
+    that the confidence must have reached the level.
     """
     column, need = classes[:, None], math.log(level) - math.log1p(-level)
     ahead = beta * (tails.offsets.gather(1, column) - tails.offsets)
@@ -239,7 +240,10 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 
 
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether the evaluated confidences tend to 1, and the distance from which all of them reach the level."""
+    """Return whether confidences count as tending to 1, and the first of `DISTANCES` from which all reach the level.
+
+    The distance is infinite if the confidence at the last of the `DISTANCES` is below the level.
+    """
     assert tails.read is not None
     column = classes[:, None, None].expand(-1, len(DISTANCES), 1)
     confidences = torch.softmax(beta * tails.read, dim=2).gather(2, column)[:, :, 0]

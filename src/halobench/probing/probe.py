@@ -1,12 +1,12 @@
 """Probe how a model's confidence in a sample's label falls with distance from that sample.
 
 Around each sample, the probe walks along rays in normalised input space and records the softmax confidence in the
-sample's label and the logit gap (the label's logit minus the largest other logit). Each kind of ray has its own file in
-``probing/directions``.
+sample's label and the logit gap (the label's logit minus the largest other logit). Each of the package's kinds of ray
+has a file in ``probing/directions``.
 
-Directions depend only on the generator, so models probed with the same seed are probed along the same rays (common
-random numbers). Directions are drawn separately for each sample; sharing one set among all samples would also be
-unbiased, but would have a larger variance.
+Directions don't depend on the model, so models probed on the same data with the same seed are probed along the same
+rays (common random numbers). Random directions are drawn separately for each sample, since sharing one set of
+directions would make means over samples vary more.
 """
 
 from __future__ import annotations
@@ -46,17 +46,16 @@ class Neighbourhood:
     curves : DataFrame
         Columns are radius (in normalised inputs; NaN on rows of the relative grid), relative_radius (NaN on rows of the
         absolute grid), confidence and logit_gap (means over samples and rays), and confidence_se and logit_gap_se
-        (standard errors clustered by sample). Each standard error is the standard deviation of the sample means divided
-        by the square root of their number, which treats the samples as draws from an infinite population. Since samples
-        are actually drawn without replacement from the training set, this standard error is on average no smaller than
-        the true one.
+        (standard errors clustered by sample). Each standard error is the standard deviation of the samples' means over
+        rays, divided by the square root of the number of samples. This formula treats the samples as independent draws,
+        although they are drawn without replacement, so the standard errors are, if anything, too large.
     radii : DataFrame
-        One row per sample, ray, quantity and calibrator. The radius is the first distance at which the confidence is
-        below the threshold (for the quantity ``certainty``) or half its value at distance 0 (``half_level``), or at
-        which another class overtakes the label (``decision``). Columns are point (the sample), ray, quantity,
-        calibrator, threshold, radius, censored (whether the walk ended first; the radius is then the walk's length),
-        other_distance (the distance to the nearest training sample with a different label) and line_length (the
-        distance to the ray's target; NaN if there is none).
+        One row per sample, ray, quantity and calibrator. For a walk along rays, the radius is the first distance at
+        which the confidence is below the threshold (for the quantity ``certainty``) or half its value at distance 0
+        (``half_level``), or at which another class overtakes the label (``decision``). Columns are point (the sample),
+        ray, quantity, calibrator, threshold, radius, censored (whether the walk ended first; the radius is then the
+        walk's length), other_distance (the distance to the nearest training sample with a different label) and
+        line_length (the distance to the ray's target; NaN if there is none).
     """
 
     curves: pd.DataFrame
@@ -86,12 +85,13 @@ class ProbedModel:
 def probe_cell(
     probed: ProbedModel, data: Data, probes: Mapping[str, ProbeSpec], seed: int, progress: Progress | None = None
 ) -> Neighbourhood:
-    """Probe a trained model around training and held-out samples.
+    """Return the tables of all `probes` of a trained model, around training and held-out samples.
 
     Held-out samples are test samples whose labels are drawn with the data set's noise, like the training labels. The
-    seed determines the samples and rays of the probe, which are the same for every model and loss. The first two
-    columns of the tables returned are points (``train``, ``evaluation`` if the model wasn't fitted to these samples, or
-    ``heldout``) and probe. If a signal arrives, Interrupted is raised, and the checkpoint holds the completed chunks.
+    seed determines the samples and rays of the probes, which are the same for every model and loss. The first two
+    columns of both tables are points and probe. Points are ``heldout`` or ``train``, with ``evaluation`` in place of
+    ``train`` if the model wasn't fitted to the training samples. If `progress` has a checkpoint and a signal arrives,
+    the completed chunks are saved and Interrupted is raised.
     """
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
@@ -141,7 +141,7 @@ def probe(
     rng: np.random.Generator,
     options: ProbeOptions = DEFAULTS,
 ) -> Neighbourhood:
-    """Record how a model's confidence falls with distance from samples.
+    """Walk along rays from samples, and return how a model's confidence falls with distance.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def probe(
     ------
     SpecError
         If a module is in train mode, an argument doesn't match its description, the inputs differ in shape from the
-        training samples, or all training samples have the same label as some sample.
+        training samples, the spec's kind is a search, or all training samples have the same label as some sample.
     DivergedError
         If a logit is not finite.
     """

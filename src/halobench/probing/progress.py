@@ -32,7 +32,7 @@ class Progress:
 
     @property
     def place(self) -> str:
-        """Describe the progress so far."""
+        """Return the number of points that each probe has completed, in words."""
         done = [f"{Chunks(self, name).done} points of {name}" for name in self.arrays]
         return ", ".join(done) or "0 points"
 

@@ -1,4 +1,4 @@
-"""Find the distances at which the confidence falls along each ray, by bracketing and bisection.
+"""Find the distances at which the confidence first falls below a level on each ray, by bracketing and bisection.
 
 There are three kinds of radius: ``certainty`` is the first distance at which the confidence is below the threshold,
 ``half_level`` is the first at which it is below half its value at distance 0, and ``decision`` is the first at which

@@ -50,12 +50,12 @@ class _Neighbours:
 
 
 class TrainingPoints:
-    """The labelled training samples that surround the probed samples, with results that several probes can share.
+    """The labelled training samples, with results computed from them that several probes can share.
 
     Parameters
     ----------
     inputs : float tensor (N, ...), or Batches
-        Normalised training samples; the samples of a `Batches` are never all held in memory at once.
+        Normalised training samples; a `Batches` may read them on demand.
     labels : int array or tensor (N,)
 
     Raises
@@ -88,7 +88,7 @@ class TrainingPoints:
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` of samples (n, D), cached for probes of the same samples or of a subset."""
+        """Return `nearest_of_another_label` of samples (n, D), cached for these and for any consecutive ones."""
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))
@@ -96,7 +96,7 @@ class TrainingPoints:
         return self._neighbours.rows[run], self._neighbours.distances[run]
 
     def basis(self, count: int) -> torch.Tensor:
-        """Return the `principal_components` of the first training samples, computing them only once per `count`."""
+        """Return the `principal_components` of the first `MANIFOLD_SAMPLES` training samples, cached by `count`."""
         if count not in self._bases:
             first = np.arange(min(len(self.labels), MANIFOLD_SAMPLES))
             self._bases[count] = principal_components(self.take(first), count)
@@ -125,7 +125,7 @@ class Geometry:
         self._seed = int(copy.deepcopy(rng).integers(2**31))
 
     def rays(self, part: slice) -> Rays:
-        """Return the rays from the samples in `part`; request parts in order, since all draw from the generator."""
+        """Return the rays from the samples in `part`; request parts in order, since all draw from one generator."""
         samples, labels, count = self.samples[part], np.array(self.labels[part]), self.spec.directions
         key = f"probes.{self.spec.kind}"
         with plugins.calling(key, self._seed + part.start):
@@ -137,7 +137,7 @@ class Geometry:
 
 
 def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
-    """Raise SpecError unless a plug-in returned directions of this shape, or rays with such directions."""
+    """Raise SpecError unless a plug-in returned finite directions of this shape, or rays with such directions."""
     directions = rays.directions if isinstance(rays, Rays) else rays
     is_tensor = isinstance(directions, torch.Tensor)
     if not is_tensor or tuple(directions.shape) != shape:

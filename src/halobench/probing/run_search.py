@@ -1,4 +1,4 @@
-"""Run the kinds of probe that find distances themselves, one part of the samples at a time."""
+"""Run searches, the kinds of probe that find distances themselves, on one part of the samples at a time."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _flat(radii: Radii) -> dict[str, np.ndarray]:
 
 
 def _table(arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, threshold: float) -> pd.DataFrame:
-    """Return one row per sample, ray, quantity and calibrator."""
+    """Return a table of radii with one row per sample, ray, quantity and calibrator."""
     # Sorted, since a checkpoint may store the arrays in a different order.
     names = [name.split(":")[:2] for name in sorted(arrays) if name.endswith(":radius")]
     stacked = {

@@ -50,8 +50,8 @@ Reader = Callable[[Sequence[tuple[Path, bytes]]], tuple[pd.DataFrame, list[int]]
 def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the names and tables of an experiment, from the files that a manifest lists with their checksums.
 
-    The first columns of each table are dataset, model, loss and seed. Rows of untrained reference predictors have the
-    predictor's name as the model and ``reference`` as the loss.
+    The first columns of each table except ``jobs`` are dataset, model, loss and seed. Rows of untrained reference
+    predictors have the predictor's name as the model and ``reference`` as the loss.
     """
     cells = manifest["cells"]
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in CELL_FILES}
@@ -101,7 +101,7 @@ def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> li
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """A cell's files, each read only once, so that the content that is joined is the content that was checked."""
+    """A cell's files; the content that is joined is the content whose checksum was compared."""
 
     names: dict[str, Any]  # by column
     key: str
@@ -113,7 +113,7 @@ class _CellFiles:
 
     @property
     def noise(self) -> float:
-        """Return the probability that a label was replaced, in [0, 1]."""
+        """Return the probability that a label was replaced, in [0, 1)."""
         with reading(self.folder / "train.json", "a training record"):
             return float(self.records["train"]["spec"]["dataset"].get("noise", {}).get("p", 0.0))
 

@@ -107,7 +107,8 @@ def find_cell(results: Path, name: str) -> str:
 def find_seeds(results: Path, name: str) -> list[str]:
     """Return the cells, one per seed, of the data set, model and loss that `name` identifies, or an empty list.
 
-    The name may be ``dataset/model/loss``, the path of such a folder, or an unambiguous part of the name.
+    The name may be ``dataset/model/loss``, the path of such a folder, or consecutive parts of the name, such as
+    ``mlp/mixup2``, that fit only one such folder.
     """
     wanted, groups = name_below_runs(name), dict[str, list[str]]()
     for cell in cell_names(results):
@@ -163,7 +164,7 @@ def read_cell(results: Path, name: str) -> CellResults:
 
 
 def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:
-    """Collect the results of an experiment's cells, by name, from its tables `runs`, `jobs`, `fits` and `history`."""
+    """Return cells' results by (dataset, model, loss, seed), from the tables `runs`, `jobs`, `fits` and `history`."""
     stages = [stage.name for stage in CELL_STAGES]
     jobs: Any = tables["jobs"][tables["jobs"]["stage"].isin(stages)].to_dict("records")
     records: dict[str, dict[str, Any]] = {}

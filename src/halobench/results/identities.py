@@ -68,7 +68,7 @@ def identities(runs: pd.DataFrame) -> dict[str, dict[str, Identity]]:
     """Return the identities of the models and losses in a table of runs, by kind and name.
 
     If several names stand for the same plug-in and options, their titles end with the names. There are no entries for
-    names with several meanings, as in runs of several configurations, and for runs without columns of plug-ins.
+    names with several meanings, as in runs of several configurations, or for runs without columns of plug-ins.
     """
     found: dict[str, dict[str, Identity]] = {}
     for column, stands_for in COLUMNS.items():

@@ -67,7 +67,7 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
 
 
 def _first_missing(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[str, str] | None:
-    """Return the first job whose result is missing or out of date, and why; None if all are current."""
+    """Return the stage of the first job whose result is missing or out of date, and why; None if all are current."""
     for job in jobs:
         if (state := states[job.name]).kind != "current":
             return {"stage": job.stage, "why": "; ".join(state.every_reason) or "not made yet"}

@@ -58,6 +58,6 @@ def fit_rows(names: Mapping[str, Any], fits: Iterable[Mapping[str, Any]]) -> lis
 
 
 def fits_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make the table of all fits: T, 1/T (beta), the NLL and its gradient at T, and whether the fit converged."""
+    """Make the table of all fits, with T, 1/T (beta), the NLL and its gradient at T, and whether the fit converged."""
     table = pd.DataFrame(list(rows), columns=list(FIT_COLUMNS))
     return table.astype(dict.fromkeys(("T", "beta", "nll", "gradient"), float))

@@ -1,7 +1,7 @@
-"""Define the names of everything that figures, pages, tables and commands show, in one table per kind.
+"""Define names that figures, pages, tables and commands show, in one mapping per kind.
 
 Files and configurations refer to things by their keys, and people read the labels in this module. The labels of
-plug-ins come from their own files (`halobench.core.plugins.facts`); all other labels are defined in this module.
+plug-ins come from their own files (`halobench.core.plugins.facts`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOWS_TITLES = True  # see `halobench.experiment.code_version`
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dashes of a line. The colour or the marker is enough to identify the line."""
+    """The colour, marker and dashes of a line."""
 
     color: str
     marker: str | tuple[int, int, int]

@@ -23,14 +23,15 @@ Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     """Compute quartiles of a cell's radii (with `RADII_COLUMNS`), with one row per group of rays, sorted by group.
 
-    A censored radius is at least the length of its walk. For quartiles, a censored radius counts as larger than all
-    uncensored radii. A quartile that falls on censored radii is reported as the smallest censored radius, which is a
-    lower bound.
+    A censored radius is the length of a walk that ended before the radius was found, so it is a lower bound. For
+    quartiles, a censored radius counts as larger than all uncensored radii. A quartile that falls on censored radii is
+    reported as the smallest censored radius, which is a lower bound.
 
-    The column n has the number of rays, and the column censored has the share of censored rays. Quartiles of
-    radii are in normalised inputs (``radius_*``), in multiples of the distance to the nearest sample with a different
-    label (``relative_*``) and in fractions of the length of the ray's line (``fraction_*``). ``survival_0.1`` has the
-    share of radii longer than 0.1 times the distance to the nearest sample with a different label.
+    The column n has the number of rays, and the column censored has the share of censored rays. Quartiles of radii are
+    in normalised inputs (``radius_*``), in multiples of the distance to the nearest sample with a different label
+    (``relative_*``) and in fractions of the length of the ray's line (``fraction_*``). ``survival_0.1`` has the
+    Kaplan-Meier estimate of the share of radii longer than 0.1 times the distance to the nearest sample with a
+    different label.
     """
     keys = {}
     for name in GROUPED:

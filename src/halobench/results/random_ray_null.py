@@ -3,14 +3,15 @@
 Suppose that certainty ends at hyperplanes, and that the nearest of them lies at distance a from a sample. A ray in a
 uniformly random direction meets such a hyperplane at distance a / c, where c is the cosine of its angle to the normal,
 or never, if c is 0 or less. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
-Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since c is about 1 / sqrt(d), rays cross the boundary at about
-sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). With flat boundaries, random rays
-thus reach much farther than a ray in the worst direction. Only a difference from the lengths that flat boundaries
-predict says something about the model.
+Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since the size of c is about 1 / sqrt(d), rays that cross the
+boundary do so at about sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). With flat
+boundaries, random rays thus reach much farther than a ray in the worst direction. Only a difference from the lengths
+that flat boundaries predict says something about the model.
 
 With several hyperplanes, all at distance a and with independent uniformly random normals, a ray ends at the first one
-that it meets. One hyperplane is an upper bound for all convex regions: a convex region whose nearest boundary lies at
-distance a is contained in a half-space that begins there, and linear models are certain in convex regions.
+that it meets. A convex region whose nearest boundary lies at distance a is contained in a half-space whose boundary
+lies at distance a, so one hyperplane bounds the lengths of rays in convex regions from above. Linear models are certain
+in convex regions.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
 def summarise_nulls(
     attacked: pd.DataFrame, dimension: int, planes: Mapping[str, int], levels: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """Summarise random rays from samples with flat boundaries at their attacked radii, in the same way as radii.
+    """Summarise random rays from samples with flat boundaries at their attacked radii, as `summarise_radii` does radii.
 
     `planes` maps quantities to numbers of hyperplanes, and `levels` maps names of quantiles to their levels. Nothing is
     known beyond a censored radius, so its sample's rays count as endless.

@@ -46,8 +46,8 @@ def seed_corrections(runs: pd.DataFrame) -> pd.Series:
 def common_seeds(planned: Iterable[frozenset[Any]]) -> frozenset[Any]:
     """Return the seeds to average over: the planned set of seeds with the most units or, in a tie, the most seeds.
 
-    The choice of seeds depends only on the grid, never on results. If all pairs have the same seeds, these seeds are
-    chosen.
+    A set has one unit for each of its seeds and each pair that was planned with all of these seeds. The
+    choice depends only on the grid, never on results. If all pairs have the same seeds, these seeds are chosen.
     """
     planned = list(planned)
     return max(

@@ -1,7 +1,8 @@
 """Determine the status of results: which are current, and why the others aren't.
 
 Only this module decides whether a result is current. The module compares the job list with the stages' records, so the
-status depends neither on files' times nor on Snakemake's memory. The module writes nothing.
+status doesn't depend on Snakemake's memory. Files' times only decide which checksums are compared. The module writes
+nothing.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class State:
 def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
     """Return the state of one job: whether its result is current and, if not, why.
 
-    `inputs` are the present checksums of the job's inputs; inputs that the record doesn't list don't count. Among the
-    job's outputs, only files newer than the record are compared or, if `thorough`, all except weights and logits.
+    `inputs` are the present checksums of the job's inputs; inputs that the record doesn't list don't count. Of the
+    job's outputs, the checksums of files newer than the record are compared and, if `thorough`, those of all others
+    except weights and logits. Files above 1 GB aren't compared.
     """
     path, fixed = results / job.record, _is_fixed(job)
     if not path.exists():
@@ -113,7 +115,7 @@ def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
 
 
 def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
-    """List the outputs that are gone or were changed after they were written."""
+    """Return reasons that name the outputs that are gone, or were changed after they were written."""
     outputs = {path.parent / name: digest for name, digest in record.get("outputs", {}).items()}
     declared = {file for file in outputs if file.name not in STAGES["source"].may_write}
     gone = sorted(file.name for file in declared if not file.exists())
@@ -194,7 +196,7 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
 def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
     """Return the jobs that a run of the whole list would run: jobs that aren't current, and all jobs that need them.
 
-    Sources that are only restored don't count as needed, since their bytes stay the same.
+    A job doesn't run only because a source that it needs is restored, since the source's bytes stay the same.
     """
     by_name, chosen = {job.name: job for job in jobs}, {}
     for name, state in states.items():  # in an order in which they could run
@@ -216,7 +218,7 @@ def needed(jobs: Sequence[Job], names: Iterable[Name]) -> set[Name]:
 
 
 def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]:
-    """Return the names of the jobs that would run even if no other job ran."""
+    """Return the names of the jobs that have reasons of their own to run, or that need no other job that would run."""
 
     def follows(name: Name) -> bool:
         return not states[name].reasons and any(need in chosen for need in chosen[name].needs)

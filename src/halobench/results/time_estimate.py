@@ -18,7 +18,8 @@ def estimate(jobs: Iterable[Job], done: Iterable[tuple[Job, float]]) -> str:
     """Return, in words, the time on one core that jobs will take; "" if nothing is known.
 
     `done` has jobs that have run, with their seconds. A job is expected to take as long as the most similar jobs did on
-    average. Without a similar job, quick stages widen the time to a range, and jobs of slow stages are only counted.
+    average. Without a similar job, quick stages widen the time to a range, and sources, weights and jobs of slow stages
+    are only counted.
     """
     seconds = _by_likeness(done)
     known, guessed, unknown = 0.0, 0.0, 0

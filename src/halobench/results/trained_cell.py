@@ -40,8 +40,8 @@ class TrainedCell:
         The requested specs of dataset, model, loss and train, without default values.
     seed : int
     model : nn.Module
-        The model in eval mode, on the CPU. The model maps normalised images (n, C, H, W), such as
-        ``data.inputs("test")``, to logits (n, k).
+        The model in eval mode, on the CPU. The model maps a tensor of normalised inputs, such as
+        ``torch.from_numpy(data.inputs("test"))``, to logits (n, k).
     data : Data
         The cell's splits; ``data.splits["train"].labels`` are the labels that the model was trained on.
     logits : mapping of name to array
@@ -105,7 +105,7 @@ def further_draws(cell: TrainedCell) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCell:
-    """Open a trained cell.
+    """Return the trained cell in a folder.
 
     Parameters
     ----------

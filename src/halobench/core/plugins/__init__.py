@@ -1,8 +1,8 @@
-"""Find plug-ins by name, and read their constants and options from the source text without importing them.
+"""Find plug-ins by name, and read their constants and options from the source text.
 
 A plug-in is a file: ``halobench/losses/mixup.py`` is the loss that configurations call ``mixup``. A name with a colon,
-``module:object``, refers to a callable outside the package. Since nothing is imported, code that needs only names and
-defaults runs without torch.
+``module:object``, refers to a callable outside the package. The package's own plug-ins aren't imported for this, so
+code that needs only names and defaults runs without torch.
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators before a call to a plug-in's function, and restore them afterwards.
 
     Even a plug-in that draws from a global generator, against the rules, thus returns the same numbers each time. Any
-    exception becomes a SpecError that names the exception's file and line.
+    exception other than a SpecError becomes one that names the exception's file and line.
     """
     import numpy as np
 

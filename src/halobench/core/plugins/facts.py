@@ -1,7 +1,8 @@
 """Read the facts about plug-ins from constants at the top of their files, without importing them.
 
 Everything that shows a plug-in (figures, pages, tables, documentation) takes its title, colour, order and source from
-these constants, so that adding a plug-in requires only one file. A plug-in without such constants is shown by its name.
+these constants, so a new plug-in changes none of the code that shows it. A plug-in without such constants is shown by
+its name.
 """
 
 from __future__ import annotations

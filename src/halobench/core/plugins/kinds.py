@@ -21,10 +21,10 @@ class Kind:
     Attributes
     ----------
     name : str
-        The section of the configuration that lists such plug-ins.
+        The name of the kind, e.g. ``losses``.
     file : str
-        The ``__file__`` of the module that declares the kind. All files next to it are plug-ins, except for those that
-        begin with ``_``.
+        The ``__file__`` of the module that declares the kind. The files next to it that define the entry are plug-ins,
+        except for those that begin with ``_``.
     entry : str
         The function that each file defines; if empty, each file defines a class named after itself (``logit_norm.py``:
         ``LogitNorm``).

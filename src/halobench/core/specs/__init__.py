@@ -2,6 +2,7 @@
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
 line. `halobench.core.specs.codec` reads and writes specs. A spec's canonical form omits values that equal their
-defaults, so a new option with a default doesn't change any old spec. Never change a released default: results computed
-with the old default would not be recomputed. docs/configuration.md is generated from the fields' descriptions.
+defaults, so a new option with a default doesn't change the canonical form of any old spec. Never change a released
+default: results computed with the old default would not be recomputed. docs/configuration.md is generated from the
+fields' descriptions.
 """

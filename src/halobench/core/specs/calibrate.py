@@ -1,4 +1,4 @@
-"""Specs of the calibrators to fit and the metrics to compute."""
+"""Define the specs of the calibrators to fit and the metrics to compute."""
 
 from __future__ import annotations
 

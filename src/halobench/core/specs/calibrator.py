@@ -1,4 +1,4 @@
-"""Specs of calibrators."""
+"""Define the spec of a calibrator."""
 
 from __future__ import annotations
 

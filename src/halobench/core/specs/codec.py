@@ -120,7 +120,7 @@ def canonical(spec: Any) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> str:
-    """Return canonical JSON, with sorted keys and without spaces or NaN; a spec is first put into canonical form."""
+    """Return compact JSON with sorted keys, of a spec's canonical form; raise ValueError for NaN or infinity."""
     plain = canonical(value) if dataclasses.is_dataclass(value) else value
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

@@ -1,4 +1,4 @@
-"""Specs of sources, data sets and label noise."""
+"""Define the specs of sources, data sets and label noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specs of metrics."""
+"""Define the spec of a metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specs of models and their preprocessing."""
+"""Define the specs of models and their preprocessing."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ModelSpec(PluginSpec):
     `preprocess` specifies how inputs are normalised: with the data set's statistics (``dataset``, as for models that
     halobench trains), as timm does for its weights (``timm``), or with a given mean and std. `outputs` specifies which
     outputs of the weights represent the classes; all other outputs are dropped. If a model isn't trained here, a probe
-    treats only samples of the source `trained_on` as training samples.
+    counts samples as training samples only if they are from the source `trained_on`.
     """
 
     KIND = "models"

@@ -1,4 +1,4 @@
-"""Specs of probes around samples."""
+"""Define the spec of a probe around samples."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ SEARCH_KEYS = ("norm", "restarts", "steps")
 class ProbeSpec:
     """One probe: the samples that it starts from, and the directions that it takes.
 
-    Most kinds walk along rays and record the confidence at given distances; a search (``adversarial``, ``certified``,
-    ``far_field``) finds the distances itself. Keys that don't apply to a kind are refused.
+    A walk along rays records the confidence at given distances; a search (``adversarial``, ``certified``,
+    ``far_field``) finds the distances itself. Unless they have default values, a walk refuses `SEARCH_KEYS`, and a
+    search refuses those of `RAY_KEYS` and `SEARCH_KEYS` that its function doesn't take.
     """
 
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(

@@ -1,4 +1,4 @@
-"""Specs of losses and of how models are trained."""
+"""Define the specs of losses and of how models are trained."""
 
 from __future__ import annotations
 

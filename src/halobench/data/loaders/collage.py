@@ -1,10 +1,10 @@
 """Define the overlap distribution on collages, where a region is a pair of image classes, one above the other.
 
-A sample of a region is the upper half of any image of one class, from another loader, above the lower half of any image
-of a second class, such as the collar of a coat above the sole of a boot. With C image classes, there are C^2 pairs,
-from which regions are drawn. The samples of a region are as varied as the images. Halves that images of two classes
-share are left out, so the region of a collage, and hence the posterior, is exact. Classes, groups and masses are as in
-`halobench.data.loaders.overlap`.
+A sample of a region is the upper half of a random image of one class, from another loader, above the lower half of a
+random image of the other class, such as the collar of a coat above the sole of a boot. The two classes may be the same,
+so with C image classes, regions are drawn from C^2 pairs. The samples of a region are as varied as the images. Halves
+that images of two classes share are left out, so the region of a collage, and hence the posterior, is exact. Classes,
+groups and masses are as in `halobench.data.loaders.overlap`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Halves:
 
 
 class Collage(Distribution):
-    """Collages of `images`, whose upper and lower classes are in `pairs` (R, 2), with levels from 0 to 255."""
+    """Collages of `images`, whose upper and lower classes are in `pairs` (R, 2), with pixels from 0 to 255."""
 
     regions: Regions
 

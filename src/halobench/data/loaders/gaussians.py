@@ -1,8 +1,8 @@
 """Define Gaussians with unit covariance: k equally likely classes in R^D, whose means are all equally far apart.
 
-With two classes and `mu`, the distribution is the paper's, whose means are 0 and mu in each of 3 x 10 x 10 coordinates
-(arXiv 2306.00740, section 5). The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have a Bayes
-error of Phi(-s / 2).
+With two classes, `mu` and the default shape, the distribution is the paper's, whose means are 0 and mu in each of 3 x
+10 x 10 coordinates (arXiv 2306.00740, section 5). The posterior is softmax(-|x - mean|^2 / 2). Two classes at
+separation s have a Bayes error of Phi(-s / 2).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ LARGEST = 2**14  # pixels per side
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str = "RGB", test_folder: str | None = None
 ) -> Description:
-    """Return an image's shape, the numbers of classes and images, and the parts, from the names and sizes of files."""
+    """Return an image's shape, the numbers of classes and images, and the parts, without opening any file."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Description(images.shape[1:], len(names), len(labels), parts, names)
 
@@ -54,7 +54,7 @@ def load(
     mode: str = "RGB",  # or L (grey), to which all images are converted
     test_folder: str | None = None,  # of the official test part; `folder` is then the train part
 ) -> Images:
-    """Return the images, class by class, sorted by name."""
+    """Return the images, part by part and class by class, sorted by name; slices are decoded when they are read."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Images(images, labels, len(names), parts, names)
 

@@ -1,10 +1,10 @@
 """Define the overlap distribution on images, where each region consists of one real image under small affine changes.
 
 Prototypes, one per region, are images from another loader. A sample of a region is its prototype, slightly and randomly
-shifted, rotated and scaled. The sample must stay within the Euclidean distance `reach` of the prototype, which is less
-than half the distance to the nearest other prototype. Regions are therefore disjoint, so the region of an image, and
-hence the posterior, is exact. Classes, groups and masses are as in `halobench.data.loaders.overlap`; the contents of
-prototypes don't matter.
+shifted, rotated and scaled. The sample must stay within the Euclidean distance `reach` of the prototype; `reach` is
+less than half the distance between the prototype and the nearest other one. Regions are therefore disjoint, so the
+region of an image, and hence the posterior, is exact. Classes, groups and masses are as in
+`halobench.data.loaders.overlap`; prototypes' own classes aren't used.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def load(
 
 
 def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Pick the rows of `count` distant images, each the farthest from its predecessors among a few random ones."""
+    """Pick the rows of `count` distant images, each the farthest from its predecessors out of a random subset."""
     pool = rng.choice(len(images), size=count * CANDIDATES, replace=False)
     flat = images[pool].reshape(len(pool), -1).astype(np.float64)
     chosen = [0]

@@ -1,4 +1,4 @@
-"""Load crops of four photographs that packages ship, each of which shows one of ImageNet's 1,000 classes.
+"""Load crops of four photographs that packages ship; each photograph shows one of ImageNet's 1,000 classes.
 
 This source is for models whose weights were trained on ImageNet, if ImageNet itself isn't available. The crops of a
 photograph are much alike, so the source consists of four scenes rather than 144 independent samples. Photographs to

@@ -1,10 +1,10 @@
 """Define the overlap distribution: k classes in groups of m that share a region of the input space.
 
-Each class has a region to itself, and each group has one that its classes share. Regions are balls in R^D or discs,
-which are balls in a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed
-norm. With probability beta, a sample is drawn from a shared region, where its label can be any class of the group.
-Within a region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms. The distribution
-generalises Definition 4.1 of arXiv 2306.00740.
+Each class has a region to itself, and each group has a region that its classes share. Regions are balls in R^D or
+discs, which are balls in a random p-dimensional subspace through their centre. Centres lie in random directions at a
+fixed norm. With probability beta, a sample is drawn from a shared region, where its label is drawn from the group's
+classes. Within a region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms. The
+distribution generalises Definition 4.1 of arXiv 2306.00740.
 """
 
 from __future__ import annotations

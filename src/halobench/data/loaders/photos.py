@@ -31,8 +31,8 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     """Load the patches of each photograph, row by row from the upper left corner, without overlap.
 
     `side` is the side of a patch, 4 to 100 pixels. Patches whose standard deviation over pixels, averaged over colours,
-    is below `contrast` (0 to 255) are left out, because patches without structure are so alike that no network can fit
-    wrong labels for them.
+    is below `contrast` (0 to 255) are left out, because patches without structure are so alike that networks can hardly
+    fit wrong labels for them.
     """
     from matplotlib.cbook import get_sample_data
     from PIL import Image

@@ -1,1 +1,1 @@
-"""Certify radii: `bounds` bounds networks on balls around samples, and `radius` searches for the largest balls."""
+"""Certify radii: `bounds` bounds logits on balls, `odds` bounds confidences, and `radius` searches for large balls."""

@@ -2,8 +2,9 @@
 
 Forms are propagated forwards: each expresses an output as an affine function of the offset from the ball's centre, up
 to an error. Propagating forms costs as much as one forward pass per input dimension. If a form leaves the sign of a
-rectifier's input undetermined, rows are propagated backwards from that input. Rows are linear functions of a step's
-outputs, propagated to the network's input through transposed affine maps, with a line in place of each rectifier.
+rectifier's input undetermined, rows are propagated backwards from that input, except at the first rectifiers, whose
+forms are exact. Rows are linear functions of a step's outputs, propagated to the network's input through transposed
+affine maps, with a line in place of each rectifier.
 
 Bounds cover the rounding of float64 sums of fewer than N terms. Whatever the order of the terms, the rounding is at
 most g = N u / (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and
@@ -118,7 +119,7 @@ class Balls:
         return Form(slope, centre, error + self.unit * cost, reach.view(centre.shape)), cost
 
     def _bound(self, place: int, source: int, form: Form, within: Bounds | None) -> None:
-        """Bound a rectifier's input by its form, by `within` and, if 0 lies between the two bounds, by rows."""
+        """Bound rectifiers' inputs by forms, by `within` and, if signs are unknown and forms inexact, by rows."""
         half = form.reach + form.error
         least, most = ((form.centre + sign * half).flatten(1) for sign in (-1, 1))
         if within:

@@ -6,8 +6,8 @@ network's logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the 
     sum_j exp(t_j)  <=  sum_j exp(u_j)                                      (each class at its worst), and
     sum_j exp(t_j)  <=  sum_j (exp(u_j) - s_j u_j) + max of sum_j s_j t_j,  s_j = (exp(u_j) - exp(l_j)) / (u_j - l_j),
 
-since the exponential lies below its chord. The sum in the second bound is a single row, so it takes into account that
-not all classes can be at their worst at once. The smaller of the two bounds is used.
+since the exponential lies below its chord. The second bound treats the sum of s_j t_j as a single row, so it takes into
+account that not all classes can be at their worst at once. The smaller of the two bounds is used.
 
 At an infinite beta, the largest of z_j - z_y takes the place of the log odds: this difference is negative where the
 label has the largest logit.

@@ -1,4 +1,4 @@
-"""Find the largest balls around samples on which a confidence is provably at or above a level."""
+"""Search for the largest balls around samples on which a confidence is proved to be at or above a level."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def certified_radius(
 ) -> np.ndarray:
     """Return the radius of a ball around each input on which the confidence in its label is proved to be >= `level`.
 
-    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and float64 rounding. The proof
-    implies nothing about larger balls; an attack bounds the radius from above.
+    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and allows for float64 rounding.
+    The proof implies nothing about larger balls; `halobench.attacked_radius` bounds the radius of the largest such ball
+    from above.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def certified_radius(
         A model in eval mode with only linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing,
         flatten, addition and dropout.
     inputs : float tensor (n, ...)
-        Inputs to the model.
+        Samples on the model's device, at the centres of the balls.
     labels : int array (n,)
         The labels whose confidences are bounded, in [0, k).
     level : float
@@ -52,8 +53,8 @@ def certified_radius(
     Returns
     -------
     float64 array (n,)
-        Radii in the units of `inputs`, at most 1e6. A radius is 0 if nothing was proved, because the confidence at the
-        sample itself is below the level or exceeds it by less than the rounding error.
+        Radii in the units of `inputs`, at most 1e6. A radius is 0 if nothing was proved, e.g. because the confidence at
+        the sample itself is below the level.
 
     Raises
     ------

@@ -4,7 +4,7 @@ The signature of this function is ``directions(points, labels, training_points, 
 normalised samples around which the probe walks, as a float tensor (m, D) on the model's device. `labels` (m,) are the
 labels whose confidences are recorded. `training_points` holds the training samples, as a
 `halobench.probing.rays.TrainingPoints`. `count` is the number of rays per sample, and `rng`, a numpy Generator, is the
-only source of random numbers. The function returns directions of any positive length as a tensor (m, count, D), or as
+only source of random numbers. The function returns a tensor (m, count, D) of directions of any positive length, or a
 `halobench.probing.rays.Rays`, which `halobench.probing.rays.towards` builds from targets. The function is called for
 consecutive parts of the samples, in order.
 

@@ -1,4 +1,4 @@
-"""Follow the lines to random training samples with other labels, which are segments that Mixup trains on."""
+"""Follow lines like those of 2-point Mixup, to random training samples with other labels."""
 
 from __future__ import annotations
 

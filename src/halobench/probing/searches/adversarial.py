@@ -1,4 +1,4 @@
-"""Attack samples: the distance to the nearest point found below the threshold is an upper bound on the radius.
+"""Attack samples: the distance to any point at which certainty has ended is an upper bound on the radius.
 
 For each calibrator, the search returns one ``certainty`` and one ``half_level`` radius per sample; the ``decision``
 radius, at which another class overtakes the label, depends on no temperature.
@@ -42,7 +42,7 @@ def search(
     restarts: int,
     steps: int,
 ) -> Radii:
-    """Attack the samples; one of the starts is the nearest training sample with a different label."""
+    """Attack the samples; the second start, if any, is the nearest training sample with a different label."""
     rows, _ = training_points.nearest(samples.flatten(1), labels)
     goals: dict[tuple[str, str | None], Goal] = {}
     for quantity, level in (("certainty", threshold), ("half_level", None)):

@@ -1,4 +1,4 @@
-"""Find the largest ball on which the confidence provably meets the threshold; its radius is a lower bound.
+"""Find a ball around each sample on which certainty is proved; its radius bounds the radii of all rays from below.
 
 The search returns one ``certainty`` radius per sample and calibrator, and one ``decision`` radius per sample, within
 which the label's logit is proved to be the largest, whatever the temperature. See `halobench.probing.certify`.
@@ -39,7 +39,7 @@ def search(
     batch: int,
     threshold: float,
 ) -> Radii:
-    """Certify the samples; signals stop the search between two balls."""
+    """Return certified radii; a signal stops the search before it tries the next balls."""
 
     def tick() -> None:
         with torch.no_grad():

@@ -1,10 +1,11 @@
 """Find the distances from which a model is certain, at each calibrator's temperature, in random directions.
 
 For each ray, the search returns ``last_kink``, the distance beyond which the logits are affine (only for piecewise
-affine models). For each calibrator, the search also returns ``certain_from``, the distance from which the confidence in
-the winning class is always at or above the threshold, and ``label_from``, the same distance if that class is the label.
-Both distances are censored if the confidence doesn't tend to 1; ``label_from`` is also censored if another class wins.
-See `halobench.probing.far_field`.
+affine models). For each calibrator, the search also returns ``certain_from`` and ``label_from``. The winning class is
+the one with the largest logit far away. ``certain_from`` is the distance from which the confidence in this class is
+always at or above the threshold, and ``label_from`` is the same distance if this class is the label. Both distances are
+censored if the confidence doesn't tend to 1; ``label_from`` is also censored if another class wins. See
+`halobench.probing.far_field`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,6 @@ def search(
 
 @functools.cache
 def _say(reason: str) -> None:
-    """Print, only once, why a model is evaluated at fixed distances instead of on its last affine piece."""
+    """Print, once per reason, why a model is evaluated at fixed distances instead of on its last affine piece."""
     distances = ", ".join(f"{far:g}" for far in DISTANCES)
     print(f"far field: evaluated only at distances of {distances} ({textwrap.shorten(reason, 200)})")

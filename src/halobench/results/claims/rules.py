@@ -1,4 +1,4 @@
-"""Read claims, with their conditions, statistic, margin and direction, from workflow/claims.yaml."""
+"""Read claims, with their conditions, statistic, margin and direction, from a file such as workflow/claims.yaml."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ Conditions = dict[str, Any]
 
 @spec
 class Claim:
-    """A claim of the paper and the rule for judging it.
+    """A claim and the rule for judging it.
 
     A side's conditions, together with `where`, must select one row per cell and fix one `loss`. A condition on a column
     of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``). A
     loss or model is given by its name in the configuration or, whatever this name is, by its plug-in (``{name: mixup,
     points: 2}``).
 
-    For each data set x model pair, the best baseline in the grid is chosen by its mean over seeds, not seed by seed,
-    because the best baseline per seed would beat any baseline that a user could pick. Any optimism in the choice of the
-    baseline favours the baseline, not the claim.
+    For ``against_best``, the best baseline in the grid is chosen for each data set x model pair, by its mean over
+    seeds, not seed by seed, because the best baseline per seed would beat any baseline that a user could pick. Any
+    optimism in the choice of the baseline favours the baseline, not the claim.
     """
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
@@ -280,7 +280,7 @@ def load_claims(path: Path | str) -> list[Claim]:
     """Read the claims in a YAML file; raise SpecError if a claim is invalid or two claims have the same name.
 
     An entry with ``each: {column: [values]}`` defines one claim per combination of values, which replace ``{column}``
-    in all of its strings.
+    in all of its strings; in `statement` and `label`, the values' titles do.
     """
     from halobench.storage.yaml_io import read_yaml  # YAML isn't in the core, whose pages read this module's constants
 

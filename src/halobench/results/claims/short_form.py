@@ -1,4 +1,4 @@
-"""Fill in the keys that a user's own claim may leave out; six keys are enough."""
+"""Fill in the keys that a user's own claim may leave out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return a claim's entry with all mandatory keys; an entry with a `place` must be complete, and isn't changed.
 
     A `value` may be a metric. Unless the claim says otherwise, scores are on clean test labels after the exact
-    temperature fit, and samples are training samples. The sign of the margin gives the direction. The models of a
-    user's own claim need not interpolate. SpecError names a key that is missing or can't be inferred.
+    temperature fit, and samples are training samples. The sign of the margin gives the direction, unless the margin is
+    0 or one of a ratio. The models of a user's own claim need not interpolate. SpecError names a key that is missing or
+    can't be inferred.
     """
     if "place" in entry:
         return dict(entry)

@@ -114,7 +114,7 @@ def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
 
 
 def meets(values: pd.Series, condition: Any) -> np.ndarray:
-    """Test which values (n,) meet a condition: a value, a list of values, a comparison or a pattern with ``*``."""
+    """Return which values (n,) meet a condition: a value, a list of values, a comparison or a pattern with ``*``."""
     if isinstance(condition, list | tuple):
         return np.logical_or.reduce([meets(values, one) for one in condition] or [np.zeros(len(values), bool)])
     comparison = COMPARISON.fullmatch(condition) if isinstance(condition, str) else None

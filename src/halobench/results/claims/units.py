@@ -33,12 +33,12 @@ def reasons(units: pd.DataFrame) -> list[str]:
 
 
 def untestable(claim: Claim, units: pd.DataFrame) -> str:
-    """Say why the units of a pair could never decide a claim; return "" if they could.
+    """Return why the units of a pair could never decide a claim, or "" if they could.
 
     The margin of a difference may be out of reach: if side a's mean is 0.05 and the measure is at least 0, a - b can't
-    exceed 0.1. The difference only repeats side a if side b is at its bound in every seed, and only repeats side b if
-    side a is a radius of 0, i.e. if confidence is below the threshold at the sample itself. A ratio needs sides above
-    0; leaving out only cells with other values would select cells by their outcome.
+    exceed a margin of 0.1. The difference only repeats side a if side b is at its bound in every seed, and only repeats
+    side b if side a is a radius of 0, i.e. if confidence is below the threshold at the sample itself. A ratio needs
+    sides above 0; leaving out only cells with other values would select cells by their outcome.
     """
     used = units[units["reason"] == ""]
     if claim.statistic == "ratio":
