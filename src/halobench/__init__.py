@@ -1,8 +1,8 @@
 """Measure how far a classifier's certainty reaches around its training samples, and what calibration can repair.
 
 Import public names from ``halobench`` itself: modules may move, but public names won't. Each public name is loaded on
-first use, so ``import halobench`` is quick. Calibration needs no extra; if a name needs an extra that is missing, the
-error explains how to install the extra.
+first use, so ``import halobench`` is quick. The package's own calibrators need no extra. If a name needs an extra that
+is missing, the error explains how to install the extra.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its module and cache it."""
+    """Return a public name's object, which is loaded from its module and cached."""
     if name == "__version__":
         from importlib.metadata import version
 

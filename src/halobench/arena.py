@@ -1,4 +1,4 @@
-"""Read and write predictions in CalArena's HDF5 layout (arXiv 2605.30188), and compare calibrators on each pair.
+"""Read and write predictions in CalArena's HDF5 layout (arXiv 2605.30188), and compare calibrators on such files.
 
 For each pair of data set and model, a file has the group ``{dataset}/{model}`` with
 
@@ -62,13 +62,13 @@ class Pair(NamedTuple):
 
 
 def read(path: Path | str) -> Iterator[Pair]:
-    """Check and yield the pairs of a file, in alphabetical order, with only one pair in memory at a time.
+    """Check and yield the pairs of a file, with only one pair in memory at a time.
 
     Raises
     ------
     SpecError
-        If the file can't be opened or has no pair, or if a pair has missing arrays, or arrays that aren't
-        probabilities and labels; the error names the group and the array.
+        If the file can't be opened or has no pair. If a pair has missing arrays, or arrays that aren't probabilities
+        and labels, the error names the group.
     MissingExtraError
         If h5py isn't installed.
     """
@@ -110,9 +110,10 @@ def _pair(place: str, dataset: str, model: str, group: Any) -> Pair:
 
 
 def compare(path: Path | str, methods: Sequence[str] = ()) -> pd.DataFrame:
-    """Compare temperature scaling, ``auto`` and other calibrators on each pair of a file.
+    """Return the test NLL after temperature scaling, ``auto`` and other calibrators, for each pair of a file.
 
-    A floor of 1e-12 is added to probabilities; calibrators get a fitted floor if some probabilities are 0.
+    A floor of 1e-12 is added to probabilities. If some of a pair's probabilities are 0, its calibrators get a fitted
+    floor instead.
 
     Parameters
     ----------
@@ -123,11 +124,12 @@ def compare(path: Path | str, methods: Sequence[str] = ()) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per pair: dataset, model, classes, the numbers of samples ``n_cal`` and ``n_test``; the test NLL in nats
-        ``uncalibrated`` and after ``exact``, the optimal temperature, ``auto`` and each method (NaN without a finite
-        fit); ``T``, the optimal temperature (NaN if there is none); ``chosen``, the calibrator that ``auto`` chose; and
-        ``note``: whether the calibration set is separable, so that no temperature is optimal, or by how much the NLL at
-        the temperature where the paper's code stops exceeds the lowest NLL, if by more than 0.001 nats.
+        One row per pair, with ``dataset``, ``model``, ``classes``, and the numbers of samples ``n_cal`` and ``n_test``.
+        ``uncalibrated``, ``exact`` (the optimal temperature), ``auto`` and a column per method are test NLLs in nats,
+        NaN without a finite fit. ``T`` is the optimal temperature, NaN if there is none, and ``chosen`` is the
+        calibrator that ``auto`` chose. ``note`` says if the calibration set is separable, so that no temperature is
+        optimal. It also says if the temperature of the paper's code leaves the NLL on this set more than 0.001 nats
+        above the lowest.
 
     Raises
     ------
@@ -170,7 +172,7 @@ def _nll(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _note(logits: np.ndarray, labels: np.ndarray, exact: TemperatureFit) -> str:
-    """Return a note if a pair has no optimal temperature, or if the paper's code misses it; otherwise, ""."""
+    """Return a note if no temperature is optimal, or if the paper's code stops at a higher NLL; otherwise, ""."""
     if exact.separable:
         return "separable: no temperature is optimal"
     early = fit_paper(logits, labels)
@@ -181,8 +183,8 @@ def _note(logits: np.ndarray, labels: np.ndarray, exact: TemperatureFit) -> str:
 def write(path: Path | str, results: Path | str = "results") -> int:
     """Write the cells of a results folder in CalArena's layout, and return the number of cells.
 
-    A data set's group is called ``DATASET-seedN``, since each seed has its own samples, and a model's ``MODEL-LOSS``.
-    Probabilities are float64; labels are the drawn labels, with noise. ``posterior_test`` is written if it is known.
+    A data set's group is called ``DATASET-seedN``, since each seed draws its own samples. A model's group is called
+    ``MODEL-LOSS``. Probabilities are float64, and labels include any noise.
 
     Raises
     ------

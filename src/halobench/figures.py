@@ -1,18 +1,18 @@
-"""Plot the workflow's figures from data frames that the library returned or that you read from an experiment.
+"""Plot four of the workflow's figures from data frames that the library returned or that you read from an experiment.
 
-Plotting functions return matplotlib figures, which `save` writes to disk. Columns missing from a frame are filled in
-from `DEFAULTS`, as if there were one unnamed data set, model and loss, with one seed. To compare losses, for example,
-label the rows of each loss::
+`save` writes the matplotlib figures that the plotting functions return. Missing columns that `DEFAULTS` lists are
+filled in, as if there were one unnamed data set, model and loss, with one seed. To compare losses, for example, label
+the rows of each loss::
 
     both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
     save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")
 
-A column can also be set for all rows, as `probe` is in this example. Names that the project knows are shown by their
-titles.
+A keyword argument, such as `probe` in this example, sets a column in all rows. Data sets, models, losses, probes and
+calibrators that the project knows are shown by their titles.
 
-In your own figures, you can use `styled` (the style that all figures share), `losses_in` (a table's losses, in the
-order of the legend), `loss_styles` (their colours, markers and dashes), and `loss_label` and `calibrator_label` (their
-titles).
+In your own figures, you can use `styled` (a decorator that sets the style of all figures), `losses_in` (a table's
+losses, in the order of legends), `loss_styles` (their colours, markers and dashes), and `loss_label` and
+`calibrator_label` (titles).
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot confidence and logit gaps against distance in the normalised input space.
+    """Plot confidence and logit gaps against the distance from a sample.
 
     Parameters
     ----------
     curves : DataFrame
-        As returned by `probe`. Without distances (``radius``), relative distances (``relative_radius``) are used.
+        ``probe(...).curves``. Distances are ``radius``, in units of the normalised inputs, or, if no ``radius`` is
+        above 0, ``relative_radius``.
     **columns
         Columns to set to a single value in all rows, e.g. ``probe="sphere"``.
 
@@ -68,12 +69,14 @@ def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
 
 
 def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot the median distance along rays at which certainty or the decision is lost.
+    """Plot the median distances at which certainty ends and the decision changes.
+
+    Distances are multiples of the distance to the nearest training sample with a different label.
 
     Parameters
     ----------
     radii : DataFrame
-        As returned by `probe`, with one row per sample and ray, or the ``radii`` table of an experiment.
+        ``probe(...).radii``, or the ``radii`` table of an experiment.
     **columns
         Columns to set to a single value in all rows.
 
@@ -96,8 +99,8 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
     Parameters
     ----------
     bins : DataFrame, Reliability, or mapping of calibrator to Reliability
-        ``calibrate(...).reliability``, whose calibrators ``none``, ``paper`` and ``exact`` are shown; or one or more
-        results of `halobench.reliability`, by the names to show.
+        ``calibrate(...).reliability``, whose calibrators ``none``, ``paper`` and ``exact`` are shown; a result of
+        `halobench.reliability`; or several such results by the names to show.
     **columns
         Columns to set to a single value in all rows.
 
@@ -142,7 +145,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
     Returns
     -------
     dict of str to Figure
-        ``calibration`` and ``reliability``.
+        The figures of `calibration` and `reliability`, by these names.
     """
     fits = [{"temperature_paper": fit["T"]} for fit in results.fits if fit["calibrator"] == "paper"]
     return {
@@ -152,7 +155,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
 
 
 def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Add the scores of the posterior for each data set with uncertain labels that doesn't have these scores yet."""
+    """Return metrics with the posterior's NLL and ECE added, for data sets with uncertain labels that have neither."""
     scored = set(metrics.loc[metrics["model"] == "bayes", "dataset"])
     lead = {"model": "bayes", "loss": "reference", "seed": 0, "split": "test", "labels": "noisy", "calibrator": "none"}
     rows = [
@@ -170,7 +173,7 @@ def _draw(name: str, **tables: pd.DataFrame) -> Figure:
 
 
 def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Fill in missing columns from `DEFAULTS`; raise SpecError if a column without a default is missing."""
+    """Return rows with missing columns from `DEFAULTS`; raise SpecError if a needed column is still missing."""
     filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
     missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
     require(
@@ -180,7 +183,7 @@ def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = Non
 
 
 def _bins(bins: pd.DataFrame | Reliability | Mapping[str, Reliability]) -> pd.DataFrame:
-    """Convert reliability diagrams to a table with one row per bin."""
+    """Return reliability diagrams as a table with one row per diagram and bin; return a table unchanged."""
     if isinstance(bins, pd.DataFrame):
         return bins
     diagrams = bins if isinstance(bins, Mapping) else {"none": bins}

@@ -53,22 +53,22 @@ __all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "PostHoc", "Temperature
 class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Turn samples into a classifier's logits, one column per class.
 
-    The logits are the output of ``decision_function`` or, if there is no such method, the logarithm of
-    ``predict_proba`` plus a floor. If a classifier of two classes returns a single column, a column of zeros is
-    inserted before it. `fit` trains a clone of the classifier. `fit_transform`, which pipelines call, also returns
-    cross-validated logits: each sample's logits come from a classifier that wasn't trained on it, so the next step is
-    fitted to unbiased logits. As with scikit-learn's ``TargetEncoder``, the result differs from `fit` followed by
-    `transform`.
+    The logits are the output of ``decision_function``. If there is no such method, they are ``log(p + floor)``, where
+    ``p`` is the output of ``predict_proba``. If a classifier of two classes returns a single column, a column of zeros
+    is inserted before it. `fit` trains a clone of the classifier. `fit_transform`, which pipelines call, also returns
+    cross-validated logits: each sample's logits come from a classifier that wasn't trained on it. As with
+    scikit-learn's ``TargetEncoder``, these logits differ from those of `fit` followed by `transform`.
 
     Parameters
     ----------
     estimator : classifier
-        Pass a trained classifier as ``FrozenEstimator(classifier)``, and fit to samples that it wasn't trained on.
+        Pass a trained classifier as ``FrozenEstimator(classifier)``, and fit to samples that it wasn't trained on. Its
+        logits aren't cross-validated.
     cv : int, splitter or iterable, optional
         Passed to scikit-learn's ``cross_val_predict``; five stratified folds by default.
     floor : float, optional
-        The number in (0, 1) to add to probabilities (scikit-learn's is about 1e-12). By default, the floor is fitted
-        together with a temperature if a cross-validated probability is 0 (`halobench.calibration.floor`).
+        The number in (0, 1) to add to probabilities. By default, the floor is fitted together with a temperature if a
+        cross-validated probability is 0 (`halobench.calibration.floor`), and is otherwise 1e-12.
 
     Attributes
     ----------
@@ -77,8 +77,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
     classes_ : (k,) array
         The labels of the columns.
     floor_ : float
-        The number added to probabilities: by default, 1e-12 if no probability was 0 in fitting; 0 for
-        ``decision_function``.
+        The number added to probabilities; 0 for ``decision_function``.
     """
 
     def __init__(self, estimator: Any, cv: Any = None, floor: Any = None):
@@ -87,7 +86,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         self.floor = floor
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train a clone of the classifier and, if it gives probabilities, fit the floor with cross-validation."""
+        """Train a clone of the classifier, and set `floor_`."""
         self._train(X, y)
         fitted = self._method == "predict_proba" and self.floor is None
         self._set_floor(self._held_out(X, y) if fitted else None, y)
@@ -105,20 +104,20 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
                 setattr(self, name, getattr(self.estimator_, name))
 
     def fit_transform(self, X: Any, y: Any) -> np.ndarray:
-        """Train a clone of the classifier, and return cross-validated logits (n, k) for the same samples."""
+        """Train a clone of the classifier; return logits (n, k) of `X` by classifiers that weren't trained on them."""
         self._train(X, y)
         values = self._held_out(X, y)
         self._set_floor(values, y)
         return self._of_classes(values)
 
     def _held_out(self, X: Any, y: Any) -> np.ndarray:
-        """Return the output for samples that the classifier wasn't trained on."""
+        """Return outputs for samples `X` by classifiers that weren't trained on them."""
         if isinstance(self.estimator, FrozenEstimator):
             return getattr(self.estimator_, self._method)(X)
         return cross_val_predict(self.estimator, X, column_or_1d(y), cv=self.cv, method=self._method)
 
     def _set_floor(self, probabilities: Any, y: Any) -> None:
-        """Set the floor to the value that was passed or, if some probabilities (n, k) are 0, fit the floor to them."""
+        """Set the floor: the value passed, one fitted to probabilities (n, k) of which some are 0, or the default."""
         check_floor(self.floor)
         require(self.floor != 0, "floor", self.floor, "a number above 0, or None")
         self.floor_ = 0.0 if self._method == "decision_function" else self.floor or USUAL_FLOOR
@@ -182,7 +181,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         self.classes = classes
 
     def _fitted(self, X: Any, y: Any, **options: Any) -> Self:
-        """Check logits and labels, and fit to them."""
+        """Check logits and labels, fit to them, and return the classifier."""
         logits = self._logits(X, reset=True)
         y = column_or_1d(as_array(y), warn=True)
         check_classification_targets(y)
@@ -193,12 +192,12 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return calibrated probabilities (n, k) for logits in the form that `fit` takes."""
+        """Return calibrated probabilities (n, k) for inputs in the form that `fit` takes."""
         check_is_fitted(self)
         return self._predict(self._logits(X, reset=False))
 
     def logits(self, X: Any) -> np.ndarray:
-        """Return calibrated logits (n, k), float64, for logits in the form that `fit` takes."""
+        """Return calibrated logits (n, k), float64, for inputs in the form that `fit` takes."""
         return self.calibrator_.logits(self._logits(X, reset=False))
 
     @property
@@ -243,7 +242,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
 
 
 class TemperatureScaling(_Scaling):
-    """Temperature scaling with a temperature that is proved optimal.
+    """Temperature scaling with a temperature that is proved optimal, unless the samples are separable.
 
     Parameters
     ----------
@@ -261,7 +260,7 @@ class TemperatureScaling(_Scaling):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, labels, and any weights."""
+        """Fit to validation logits (n, k), or (n,) for the second of two classes, with labels and any weights (n,)."""
         return self._fitted(X, y, sample_weight=sample_weight)
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray, sample_weight: Any = None) -> None:
@@ -294,7 +293,7 @@ class PartnerScaling(_Scaling):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, labels, and any weights."""
+        """Fit to validation logits (n, k), or (n,) for the second of two classes, with labels and any weights (n,)."""
         return self._fitted(X, y, sample_weight=sample_weight)
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray, sample_weight: Any = None) -> None:
@@ -318,15 +317,15 @@ class PostHoc(_Scaling):
     classes : (k,) array, optional
         As for `TemperatureScaling`.
     probabilities : bool
-        Whether samples are probabilities rather than logits. A floor, `floor_`, is added to them: 1e-12 or, if some are
-        0, a fitted floor (`halobench.calibration.floor`).
+        Whether samples are probabilities rather than logits. A floor, `floor_`, is added to probabilities: 1e-12 or, if
+        some of those in `fit` are 0, a fitted floor (`halobench.calibration.floor`).
 
     Attributes
     ----------
     classes_ : (k,) array
     fit_ : Calibrator
     floor_ : float
-        The number added to probabilities; 0 for logits.
+        The number added to probabilities; 0 if samples are logits.
     """
 
     def __init__(
@@ -338,7 +337,7 @@ class PostHoc(_Scaling):
         self.probabilities = probabilities
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, and labels."""
+        """Fit to validation logits or probabilities (n, k), or (n,) for the second of two classes, with labels."""
         return self._fitted(X, y)
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
@@ -384,7 +383,7 @@ class AutoCalibrator(_Scaling):
         self.candidates = candidates
 
     def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Fit as the other classifiers do; `groups` (n,) are equal for samples that belong together."""
+        """Fit as `TemperatureScaling.fit` does; `groups` (n,) are equal for samples that belong together."""
         return self._fitted(X, y, groups=groups, sample_weight=sample_weight)
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray, **options: Any) -> None:

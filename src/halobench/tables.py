@@ -1,7 +1,7 @@
-"""Provide types for plug-ins that make print tables, and the function that saves a table as CSV, LaTeX and HTML.
+"""Provide types and functions for plug-ins that make print tables.
 
-A plug-in that makes a table is a function that returns a `Table`; its parameters are named after the experiment's
-tables that it reads. docs/extend.md has an example.
+Such a plug-in is a function ``make`` that returns a `Table`. The function's parameters are named after the tables of an
+experiment that the function reads. docs/extend.md has an example.
 """
 
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid, save

@@ -1,6 +1,6 @@
-"""Compute closed forms: the error that calibration can't repair if classes overlap, and the lengths of random rays.
+"""Compute, from formulas, the KL that calibration leaves if classes overlap, and how far random rays go.
 
-docs/theory.md derives the errors, and docs/halos.md the lengths.
+docs/theory.md derives the KLs, and docs/halos.md explains the rays.
 """
 
 from halobench.calibration.overlap_theory import (

@@ -11,9 +11,9 @@
     probabilities = calibrated.predict_proba(inputs)
     torch.onnx.export(calibrated, (inputs,), "calibrated.onnx", dynamo=True)
 
-The module's probabilities equal the calibrator's, to within 1e-12 in float64 and, for logits of usual sizes, within
-1e-6 in float32. Without a model, the module's inputs are logits, or probabilities with ``probabilities=True``.
-Gradients flow through the map to the logits; the map itself is fixed, so its numbers are buffers.
+The module's probabilities equal the calibrator's up to rounding: to about 1e-12 in float64 and 1e-6 in float32. Without
+a model, the module's inputs are logits, or probabilities with ``probabilities=True``. Gradients flow through the map to
+the logits; the map itself is fixed, so its numbers are buffers.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Calibrated(nn.Module):
     fitted : Calibrator, AutoFit, PartnerFit or TemperatureFit
         Its map must be temperature, top-versus-rest, partner or matrix scaling, with or without a floor.
     model : nn.Module, optional
-        Maps inputs to logits (n, k), with the classes in the order of the fit. By default, inputs are logits.
+        Maps inputs to logits (n, k), with the classes in the order of the fit.
     probabilities : bool, optional
-        True if the model, or the input without a model, gives probabilities, whose logarithms are then mapped; False
-        for logits, even if they look like probabilities. By default, logits that look like probabilities are refused.
-        An exported module no longer checks its inputs.
+        True if the model returns probabilities or, without a model, if inputs are probabilities; their logarithms are
+        then mapped. False for logits, even if they look like probabilities. By default, logits that look like
+        probabilities are refused. An exported module no longer checks its inputs.
 
     Attributes
     ----------
@@ -64,7 +64,8 @@ class Calibrated(nn.Module):
     Raises
     ------
     SpecError
-        If the calibrator has another map or no map, or if the logits to map look like probabilities.
+        If the calibrator has another map or no map. In calls, if inputs aren't as `probabilities` says, or have another
+        number of classes than the fit.
     """
 
     def __init__(self, fitted: Savable, model: nn.Module | None = None, probabilities: bool | None = None):
@@ -96,7 +97,7 @@ class Calibrated(nn.Module):
         return calibrated
 
     def _check(self, rows: torch.Tensor) -> None:
-        """Raise SpecError unless rows (n, k) are logits or, with `probabilities`, probabilities."""
+        """Raise SpecError for invalid probabilities (n, k) or, by default, for logits that look like probabilities."""
         if self.probabilities:
             check_logits(logarithm(as_probabilities(as_array(rows))), self._zeros)
         # Most logits have one below 0, so they needn't be copied from a GPU.

@@ -1,4 +1,4 @@
-"""Define the commands for running the workflow, for viewing results, and for logits from elsewhere."""
+"""Define all commands of `halobench` except `stage`."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _cells(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def add(commands: Any) -> None:
-    """Add the commands to the parser; commands with `passed_on` pass other arguments on to Snakemake."""
+    """Add the commands to the parsers of all commands; those with `passed_on` also take Snakemake's arguments."""
 
     command = functools.partial(options.command, commands)
     run = command("run", "Run Snakemake, resuming an interrupted run.", RUN, run=_run, passed_on=True)

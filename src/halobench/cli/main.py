@@ -1,4 +1,4 @@
-"""Provide the command line: commands for runs and results, and a command that runs a single stage."""
+"""Parse the command line of `halobench`, and run the command."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse arguments; ``rest`` gets the arguments that a command passes on to Snakemake."""
+    """Return the parsed arguments; if a command takes Snakemake's arguments, ``rest`` has them."""
     parser = build_parser()
     if "_ARGCOMPLETE" in os.environ:  # the shell asks how to complete a command
         import argcomplete
@@ -61,7 +61,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _print_error(line: str) -> None:
-    """Print a line to standard error, ignoring failures such as a log on a full disk."""
+    """Print a line to standard error, ignoring operating-system errors such as a full disk."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr)
 
@@ -80,7 +80,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; for bad input, print one line on standard error and return 2."""
+    """Run a command, by default the one in `sys.argv`, and return its exit code."""
     is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     is_job = arguments[0] == "stage"

@@ -13,7 +13,7 @@ from halobench.storage.layout import OPTION_OF
 
 
 def read_json(text: str) -> Any:
-    """Parse JSON from the command line, or from the file named after an @."""
+    """Return the value of JSON text, or of the JSON in the file named after an @."""
     try:
         return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, ValueError) as error:
@@ -87,7 +87,7 @@ def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
 
 
 def command(commands: Any, name: str, summary: str, epilog: str = "", **defaults: Any) -> argparse.ArgumentParser:
-    """Add a command, whose epilog keeps its line breaks, to the parsers of all commands; return the new parser."""
+    """Add a command to the parsers `commands`, and return its parser; its epilog keeps line breaks."""
     form = argparse.RawDescriptionHelpFormatter
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=summary, epilog=epilog, formatter_class=form, allow_abbrev=False

@@ -1,4 +1,4 @@
-"""Define the command `stage`, which runs one stage; its options are the parameters of the stage's function."""
+"""Define the command `stage`, which runs one stage; a stage's options are the parameters of its function."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ Pair = tuple[CellResults, CellResults]
 def compare(first: str, second: str, results: Path, everything: bool = False, form: str = "text") -> None:
     """Print which of two cells or losses in `results`, or of two results folders, is better, and how they differ.
 
-    If both names are names of losses, these are compared on each pair of data set and model that has cells of both. The
-    `form` is ``text`` or, for the changes alone, ``csv``, ``json`` or ``latex``.
+    If both names are names of losses, these are compared on each pair of data set and model that has a seed with both.
+    The `form` is ``text`` or, for the changes alone, ``csv``, ``json`` or ``latex``.
     """
     moved, about, cells = _moved(first, second, results)
     if form != "text":
@@ -139,11 +139,12 @@ def _spec_differences(pairs: Sequence[Pair]) -> RenderableType:
 def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
     """Return the means of test scores over pairs of cells, and the mean change from the first cell to the second.
 
-    Changes are averaged over the cells of a seed; groups of cells with other seeds than most groups are left out, as in
-    claims, and counted in ``left_out``. With at least two seeds, the mean change has a 95% t interval, which is widened
-    as in claims if seeds share samples. ``lower`` says whether lower values of the metric are better, and is None if
-    this isn't known. ``better`` is "A" or "B" if ``lower`` is known and the interval excludes 0 or, for a single pair
-    of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, ``better`` is empty.
+    Changes are averaged over the cells of a seed. Groups of cells that differ only in seed are left out, as in claims,
+    if they don't have all the seeds chosen for averaging; ``left_out`` counts them. With at least two seeds, the mean
+    change has a 95% t interval, which is widened as in claims if seeds share samples. ``lower`` says whether lower
+    values of the metric are better, and is None if this isn't known. ``better`` is "A" or "B" if ``lower`` is known and
+    the interval excludes 0 or, for a single pair of `cells`, if the two bootstrap intervals over test samples don't
+    overlap. Otherwise, ``better`` is "".
     """
     correction, plugged = _correction(pairs), _plugged(pairs)
     both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *SCORE_KEYS])])
@@ -214,7 +215,7 @@ def chosen(moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def tables(moved: pd.DataFrame, cells: bool = False, everything: bool = False) -> list[RenderableType]:
-    """Tabulate all changes if `everything` is True, or else the `chosen` changes."""
+    """Return tables of all changes if `everything` is True, or else of the `chosen` changes, with remarks."""
     if moved.empty:
         return [Text("They aren't calibrated in both yet.")]
     moved = moved if everything else chosen(moved)

@@ -1,7 +1,6 @@
 """Write the explorer, a self-contained page about the cells of experiments that works in a browser offline.
 
-The page contains its script, plotly.js and the compressed data. The page shows the contents of the experiments' tables
-and computes only means and t intervals over seeds.
+The page contains its script, plotly.js and the compressed data.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def experiments_in(tables: Path) -> list[str]:
 def gather(
     tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
 ) -> dict[str, Any]:
-    """Collect the page's contents as plain data: each experiment's data, and the labels and styles of names."""
+    """Return the page's contents as plain data; with `others`, the other experiments in `tables` are added."""
     available = experiments_in(tables)
     for name in experiments:
         expected = f"an experiment with tables in {tables}: {one_of(available, name)}"
@@ -77,7 +76,7 @@ def gather(
 
 
 def page_data(shown: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]) -> dict[str, Any]:
-    """Add the labels and styles of names, and the notes, to the `experiment_data` of experiments."""
+    """Return the page's contents: the `experiment_data` of experiments, notes, and labels and colours of names."""
     styles = loss_styles({cell["loss"] for data in shown.values() for cell in data["cells"]})
     return {
         "experiments": shown,
@@ -166,7 +165,7 @@ def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
 
 
 def columns(table: pd.DataFrame, wanted: Iterable[str]) -> dict[str, Any]:
-    """Return a table by column: numbers as lists (null for NaN, text for infinities), and texts as names and codes."""
+    """Return a table by column: numbers as lists (None for NaN, text for infinities), and texts as names and codes."""
     data: dict[str, Any] = {}
     digits = None if "metric" in wanted else CURVE_DIGITS
     for name in wanted:
@@ -180,7 +179,7 @@ def columns(table: pd.DataFrame, wanted: Iterable[str]) -> dict[str, Any]:
 
 
 def _number(value: float, digits: int | None = None) -> Any:
-    """Round a number to `digits` significant digits, and return its form in JSON."""
+    """Return a number in its form in JSON; a float is rounded to `digits` significant digits, if given."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
@@ -196,7 +195,7 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def explorer_page(data: Mapping[str, Any], pages: str = "tables", plotly: str = "") -> str:
-    """Return the page, which is self-contained unless `plotly` is the address of a copy of plotly.js that pages share.
+    """Return the page, self-contained unless `plotly` is the address of a copy of plotly.js that pages share.
 
     `pages` is the folder in which each experiment has a folder of other pages.
     """

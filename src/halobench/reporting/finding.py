@@ -79,7 +79,7 @@ def in_words(row: Mapping[Any, Any]) -> str:
 
 
 def pairs_in_words(row: Mapping[Any, Any]) -> str:
-    """Say for how many pairs, by their own intervals, a claim holds, fails or is undecided; "" if all pairs agree."""
+    """Say for how many pairs, by own intervals, a claim holds, fails or is undecided; "" if all hold or all fail."""
     pairs, hold, fail = (int(float(row[key])) for key in ("pairs", "hold", "fail"))
     if row["verdict"] in UNMADE or pairs < 2 or pairs in (hold, fail):
         return ""
@@ -110,8 +110,8 @@ def own_claims(rows: Rows) -> list[dict[str, str]]:
 def finding(rows: Rows) -> str:
     """Summarise the outcomes of claims, of repair and of all tests, without naming individual tests.
 
-    The text is empty if there are no tests. The first sentence counts only the paper's claims or, if there are none, a
-    study's own claims. The last sentence counts all tests.
+    The text is empty if no row is about a claim of the paper or of a study. The first sentence counts only tests of the
+    paper's claims or, if there are none, of a study's own claims. The last sentence counts all tests that were made.
     """
     rows = list(rows)
     if not any(row["kind"] in TESTS for row in _whole(rows)):

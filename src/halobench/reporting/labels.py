@@ -146,7 +146,7 @@ def metric_axis(name: str) -> str:
 
 
 def around(points: str) -> str:
-    """Describe which samples a probe started from, and which label's confidence it recorded."""
+    """Return words for the samples that a probe started from, and for the label whose confidence it recorded."""
     words = {
         "train": "training points, in the label trained on",
         "evaluation": "evaluation points, which no model was fitted to, in their label",

@@ -1,4 +1,4 @@
-"""Compare losses and calibrators on each data set by KL, or by NLL without a posterior; report the leader."""
+"""Compare losses and calibrators on each data set by KL, or by NLL if no posterior is known; report the leader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ METHOD = ["loss", "calibrator"]
 
 @dataclass(frozen=True)
 class Compared:
-    """The methods on one data set, compared over the models trained with every loss or, failing that, over all."""
+    """The methods (pairs of loss and calibrator) on one data set, compared over the models trained with every loss.
+
+    If no model was trained with every loss, all models are compared.
+    """
 
     metric: str  # for ranking: the KL from the posterior or, if this is unknown, the NLL
     models: list[str]
@@ -44,7 +47,7 @@ def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Compared]:
-    """Return, by data set, the comparison of the methods in an experiment's tables that can be used in practice."""
+    """Return, by data set, the comparison of methods, without the oracle and models that weren't trained here."""
     rows = preferred_labels(metrics)
     rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
     corrections = seed_corrections(runs)

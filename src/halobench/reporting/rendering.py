@@ -1,7 +1,7 @@
 """Render pages from the templates in `templates/`, and define the parts that make up their tables.
 
-A page is one file that contains its style, script and data, and needs no network. Python passes plain data to
-templates, and jinja2 escapes whatever it prints. Without scripts, a page shows all rows in the initial order.
+A page contains its style, script and data, and needs no network. Templates escape all data except text that is marked
+as safe. Without scripts, a page shows all rows of its tables in the initial order.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def entry(value: Any, form: str = ".3f") -> Entry:
 
 
 def sort_key(value: float | str | None) -> str:
-    """Return the key by which the script sorts a value: a number in JavaScript's notation, or "" for NaN and None."""
+    """Return the key by which the script sorts: a number in JavaScript's notation, a text, or "" for NaN and None."""
     if value is None or isinstance(value, str):
         return value or ""
     if math.isfinite(value):
@@ -133,7 +133,7 @@ def inline(name: str) -> Markup:
 
 
 def raw(text: str) -> Markup:
-    """Mark a style or script of the package as safe to print, after escaping the closing script tags in it."""
+    """Return a style or script of the package marked as safe to print, with closing script tags escaped."""
     return Markup(text.replace("</script", "<\\/script"))
 
 
@@ -158,11 +158,11 @@ def _environment() -> Environment:
 
 
 def render(template: str, **data: Any) -> str:
-    """Render a page from a file in ``templates/`` with its variables."""
+    """Return the page that a file in ``templates/`` gives with these variables."""
     return _environment().get_template(template).render(data)
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page, completely or not at all, in ASCII, which is the same in any encoding and inside other pages."""
+    """Write a page in ASCII, with other characters as references; the file is written completely or not at all."""
     with files.replacing(path) as temporary:
         temporary.write_text(text, encoding="ascii", errors="xmlcharrefreplace", newline="\n")

@@ -36,9 +36,9 @@ def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses have fixed styles, as do losses that stand for a known one.
+    """Return a style for each loss: its own or, within `labels.naming`, that of the plug-in that it stands for.
 
-    Any other loss, or a second loss that stands for the same known one, gets the next free style.
+    A loss without a style, or with the style of an earlier loss, gets the next spare style.
     """
     spare, styles = _spare_styles(), dict[str, Style]()
     for loss in ordered(losses, KNOWN_LOSSES):

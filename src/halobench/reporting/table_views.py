@@ -24,17 +24,17 @@ CERTAIN = 1e-9  # nats; more than the rounding error of an entropy of 0
 
 
 def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Rename ``evaluation`` samples (of models trained elsewhere) to ``train``, and describe the samples in words."""
+    """Return the table with the samples ``evaluation`` renamed to ``train``, and a description of the samples."""
     kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
 
 
 def by_kind(table: pd.DataFrame) -> pd.DataFrame:
-    """Name probes after their kinds, so that figures recognise them whatever their names in the configuration.
+    """Return the table with probes named after their kinds, so that figures recognise them.
 
-    If there are several probes of a kind, only the first is renamed: the one that already has the kind's name, or else
-    the first in alphabetical order.
+    If there are several probes of a kind, only one is named after it: the one that already has this name, or else the
+    first in alphabetical order.
     """
     probes = table.loc[table["kind"] != "", ["probe", "kind"]].drop_duplicates().astype(str)
     probes = probes.assign(other=probes["probe"] != probes["kind"]).sort_values(["other", "probe"])
@@ -43,7 +43,7 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def trained_here(runs: pd.DataFrame) -> pd.Series:
-    """Return, for each run, whether halobench trained its model; other models took no steps or may fit other data."""
+    """Return, for each run, whether halobench trained its model."""
     return runs["steps"].ne(0) & runs["fitted_here"].ne(False)
 
 
@@ -118,13 +118,13 @@ def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
 
 
 def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Drop rows of ``ece_floor`` if the ECE is an expectation, since no draw of labels then raises the ECE above 0."""
+    """Return metrics without ``ece_floor`` where the ECE is an expectation, which no draw of labels raises above 0."""
     expected = (metrics["labels"] == "noisy") & metrics["dataset"].isin(posterior_entropies(metrics))
     return metrics[~expected | (metrics["metric"] != "ece_floor")]
 
 
 def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Pool bins over rows that share `by`, adding counts, weighting means by count and dropping empty bins."""
+    """Return bins pooled over rows that share `by`: counts added, means weighted by count, empty bins dropped."""
     table = reliability[reliability["count"] > 0]
     sums = table.assign(confidence=table["confidence"] * table["count"], accuracy=table["accuracy"] * table["count"])
     groups = sums.groupby([*by, "bin"], sort=True)

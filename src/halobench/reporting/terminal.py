@@ -35,10 +35,10 @@ def scored(value: float, low: float, high: float) -> str:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a table whose columns from index `right` on hold numbers, which are never cut or wrapped.
+    """Rows of a table whose columns from index `right` on, except `loose`, hold numbers.
 
-    Texts in other columns, and in the column `loose`, are wrapped first. A terminal that is still too narrow shows a
-    list with one line per entry instead of the table.
+    Texts in the other columns are wrapped, but numbers are never cut or wrapped. A terminal that is still too narrow
+    shows a list with one line per entry instead of the table.
     """
 
     title: str
@@ -108,7 +108,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
 
 
 def certificate(fit: Mapping[str, Any]) -> str:
-    """State in words whether a fit is known to be optimal; only temperature fits come with a proof."""
+    """Return, in words, whether a fit is known to be optimal; only temperature fits come with a proof."""
     name = fit["calibrator"]
     if "reason" in fit:
         return f"failed: {fit['reason']}"
@@ -128,7 +128,7 @@ def certificate(fit: Mapping[str, Any]) -> str:
 
 
 def temperature(fit: Mapping[str, Any]) -> str:
-    """Format the T of a fit in JSON form."""
+    """Return the T of a fit in JSON form as text, ∞ if 1 / T is 0."""
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"], FOUR)
 
 
@@ -149,7 +149,7 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Rows]:
-    """Return tables of a cell's test metrics, including metrics of plug-ins, for each kind of label.
+    """Return tables of a cell's test metrics, except `REGION_METRICS`, for each kind of label.
 
     A table has as many calibrators as fit into `width` terminal columns, by default the width of the terminal.
     """
@@ -192,7 +192,7 @@ def ladder(rows: pd.DataFrame) -> Rows:
 
 
 def facts(rows: Sequence[tuple[str, str]], width: int | None = None) -> RenderableType:
-    """Return names and values as a table or, if values would have fewer than `SHORT` columns, as lines."""
+    """Return names and values as a table, or as lines if less than `SHORT` terminal columns are left for values."""
     if max(cell_len(name) for name, _ in rows) + 2 + SHORT > (width or console().width):
         return Group(*(Text(f"{name}: {value}", overflow="fold") for name, value in rows))
     shown = Table.grid(padding=(0, 2))
@@ -204,7 +204,7 @@ def facts(rows: Sequence[tuple[str, str]], width: int | None = None) -> Renderab
 
 
 def card(cell: CellResults) -> RenderableType:
-    """Return everything known about a cell except its commands."""
+    """Return what `show` prints about a cell before its commands."""
     train = cell.train
     lines = [("folder", str(cell.results / "runs" / cell.name))]
     lines += [(key, value_text(value)) for key, value in cell.spec.items()]
@@ -229,7 +229,7 @@ def card(cell: CellResults) -> RenderableType:
 
 
 def show(cell: CellResults) -> None:
-    """Print a cell's results and its commands, which aren't wrapped, so that they can be copied."""
+    """Print a cell's results and its commands; commands aren't wrapped, so that they can be copied."""
     out = console()
     out.print(card(cell))
     for line in commands(cell, read_source_spec(cell.results, cell.source)):

@@ -1,1 +1,1 @@
-"""Answer the four questions that every experiment is about, each with a sentence, a figure and its limit."""
+"""Answer the four questions about an experiment, each in words and with a figure."""

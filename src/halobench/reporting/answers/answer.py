@@ -1,4 +1,4 @@
-"""Define the class of answers, and the functions that all answers share: for pairs, scores, means and wording."""
+"""Define the class of answers, and functions for pairs, scores, means and wording that answers share."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Answer:
 
 
 def with_base(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `base`: the loss of the models that the questions are about, for each pair of data set and model.
+    """Return the table with the column `base`, the loss of the models that the questions are about in each pair.
 
     The base loss is cross-entropy or, in pairs without it, the first loss. Models that halobench didn't train are left
     out, unless there are no others.
@@ -144,7 +144,7 @@ def with_base(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def base_label(table: pd.DataFrame) -> str:
-    """Name the models that the questions are about, as within a sentence; the index level `base` has their losses."""
+    """Return words, as within a sentence, for the models whose losses are in the index level `base`."""
     losses = set(table.index.get_level_values("base"))
     if losses == {NO_LOSS}:
         return "models trained elsewhere"
@@ -174,7 +174,7 @@ def mixup_losses(runs: pd.DataFrame) -> set[str]:
 
 
 def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str] = ("none", "exact")) -> str:
-    """Say which fit has no score for any base model and how to add a missing fit; "" if all `fits` have scores."""
+    """Return why the first of `fits` without any score for a base model has none; "" if all have scores."""
     base, tried = of_base(scores), set(metrics["calibrator"].astype(str))
     for fit in fits:
         if fit not in base or base[fit].isna().all():
@@ -199,7 +199,7 @@ def means_of(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(values: pd.Series, form: str = ".2f", median: bool = False) -> str:
-    """Return the smallest and largest value as text, e.g. ``0.12 to 0.30``, or one number if they are equal.
+    """Return the smallest and largest value as text, e.g. ``0.12 to 0.30``, or one number if both read the same.
 
     With `median`, a range over at least three values is followed by their median and number in parentheses.
     """
@@ -210,7 +210,7 @@ def spread(values: pd.Series, form: str = ".2f", median: bool = False) -> str:
 
 
 def with_shares(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `share`, i.e. `part` divided by `whole`, and keep the pairs whose whole is at least `LEAST_NATS`.
+    """Return the pairs whose mean in `whole` is at least `LEAST_NATS`, with `share`, the ratio of part to whole.
 
     The share is 1 if part and whole are both infinite.
     """
@@ -224,7 +224,7 @@ def with_shares(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
 def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
     """Say what share of `whole` the gains in `part` remove, as a range over pairs, e.g. ``removes 2% to 90%``.
 
-    Negative parts are reported as added. The result is "" if no pair has a whole of at least `LEAST_NATS`.
+    Shares below -`SLIGHT_SHARE` are reported as added. The result is "" if no pair's whole is at least `LEAST_NATS`.
     """
     shares = with_shares(part, whole)["share"]
     if shares.empty:
@@ -268,7 +268,7 @@ NOISE, PLANTED, UNSURE, CERTAIN, SYNTHETIC = "label noise", "planted overlap", "
 
 
 class Populations(NamedTuple):
-    """The kind of each data set, and the data sets with a known posterior; no reported range spans two populations.
+    """The kind of each data set, and the data sets with a known posterior.
 
     There are three populations: real data with uncertain labels (noise, planted overlap, or a posterior that came with
     the data), other real data, and synthetic classes.
@@ -342,7 +342,7 @@ def losses(values: pd.DataFrame) -> int:
 
 
 def uncounted(values: pd.DataFrame) -> str:
-    """Say by how much the NLL changes on pairs with one seed."""
+    """Return words for how much the NLL changes on pairs with one seed."""
     return f"changes the NLL by {spread(values['mean'], '.3f')} nats on {pairs(values)} with one seed"
 
 

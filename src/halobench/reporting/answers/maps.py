@@ -119,7 +119,7 @@ def _best(gaps: Mapping[str, pd.DataFrame], populations: Populations) -> tuple[l
 def _compared(
     gaps: Mapping[str, pd.DataFrame], scores: pd.DataFrame, runs: pd.DataFrame, populations: Populations
 ) -> str:
-    """Compare the first map with the second on the pairs on which both were fitted."""
+    """Return a sentence that compares the first two maps where both were fitted; "" if no pair has several seeds."""
     first, second, *_ = gaps
     both = judged(means_of((scores[first] - scores[second]).dropna(), runs))
     if not len(counted(both)):

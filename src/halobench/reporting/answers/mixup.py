@@ -123,10 +123,11 @@ def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, s
 def wins_by_loss(
     gaps: Mapping[str, pd.DataFrame], raw: str, populations: Populations, kinds: Mapping[str, str] | None = None
 ) -> str:
-    """Complete a sentence: on how many pairs each loss (the first preceded by `raw`) lowers and raises the NLL.
+    """Say on how many pairs each loss wins and loses, as the end of a sentence that a caller begins.
 
-    Each population has a separate sentence, since effects can differ between populations. MLPs and other networks have
-    separate sentences too if the `kinds` of all models are known.
+    `raw` is put before the name of the first loss. Each population has a separate sentence, since effects can differ
+    between populations. If a population has both MLPs and other networks, and `kinds` has all its models, these also
+    have separate sentences.
     """
     compared = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])
     said: list[str] = []

@@ -56,7 +56,7 @@ BLUE, INK = "#1F4E9E", "#222222"
 
 
 def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer the question from median relative radii around training (or, for given models, evaluation) samples."""
+    """Answer the question from median relative radii around training samples (evaluation samples of given models)."""
     table = table_views.by_kind(radii)
     table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
     table, around = table_views.with_evaluation_as_train(table[table["loss"] == table["base"]])
@@ -124,7 +124,7 @@ def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str:
 
 
 def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds of median radii; a mean is open if, for any seed, over half of the rays are censored."""
+    """Return means over seeds of median radii; a mean is open if, for some seed, over half of the rays are censored."""
     rows = table[(table["probe"] == probe) & (table["quantity"] == quantity) & (table["calibrator"] == calibrator)]
     if rows.empty:
         return pd.DataFrame()
@@ -135,7 +135,7 @@ def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, ru
 
 
 def way(values: pd.DataFrame) -> str:
-    """Return the range of median distances over pairs as text, with its median unless some are only lower bounds."""
+    """Return the range of distances over pairs as text, with their median unless some are only lower bounds."""
     more = values["open"].any()
     return spread(values["mean"], ".0%", median=not more) + (" or more" if more else "")
 

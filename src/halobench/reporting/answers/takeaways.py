@@ -1,7 +1,7 @@
 """Choose an answer's take-away: a sentence of at most 15 words, by the first rule whose condition the pairs meet.
 
-A take-away is about one population, and about pairs of data set and model with several seeds. If no rule's condition is
-met, the answer has no take-away, and the numbers stand alone.
+A take-away is about one population, and about pairs of data set and model with several seeds. An answer has no
+take-away if there are fewer than three such pairs, or if no rule's condition is met.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 
 def takeaway(question: str, populations: Mapping[str, pd.DataFrame], **words: str) -> str:
-    """Return the take-away of a question for the first population, or "" if no rule's condition is met.
+    """Return the take-away of a question for the first population, or "" if no rule applies.
 
     `populations` maps each population's description ("" if there is only one) to a table with a row per pair; `words`
     has the names of losses and maps in the sentence.

@@ -1,4 +1,4 @@
-"""Show KL to the posterior on Gaussian classes by separation and Mixup size, before and after temperature scaling."""
+"""Show the KL from the posterior on Gaussian classes by separation and loss, before and after temperature scaling."""
 
 from __future__ import annotations
 

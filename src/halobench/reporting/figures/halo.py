@@ -48,7 +48,7 @@ MOST_PANELS = 24  # maximum; data sets with the most label noise come first
 
 @styled
 def draw(radii: pd.DataFrame) -> Figure:
-    """Draw the share of certainty radii above each distance: a row per data set and model, a column per loss."""
+    """Draw the share of certainty radii above each distance, for each data set, model and loss."""
     table = table_views.by_kind(radii[radii["quantity"].isin(SHOWN)])
     table, around = table_views.with_evaluation_as_train(table)
     random = next((name for name in RANDOM if name in set(table["probe"])), "")
@@ -86,7 +86,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _title(shares: pd.DataFrame) -> str:
-    """Return a title: within what distance, in all cells, half of the certain points lose certainty under attack."""
+    """Return a title: within what distance half of the certain points lose certainty under attack, or else `TITLE`."""
     attacked = shares[(shares["probe"] == "adversarial") & (shares["quantity"] == "certainty")]
     attacked, ends = attacked[attacked["calibrator"] == "none"], []
     for _, curve in attacked.groupby(["dataset", "model", "loss"]):

@@ -1,4 +1,4 @@
-"""Show the overlap distribution for four classes: its regions, its posterior and the predictions of 1-NN."""
+"""Show the overlap distribution for four classes: its regions, its posterior and the labels that 1-NN predicts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Show reliability before and after temperature scaling, with ECE and the number of points in each bin.
-
-Other calibrators have a separate figure, ``reliability_posthoc``, because more than three lines would clutter the
-diagrams.
-"""
+"""Show reliability before and after temperature scaling, with ECE and the number of points in each bin."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Write the report's pages as self-contained HTML that can be read without a network or JavaScript."""
+"""Write the report's pages as HTML that can be read without a network or JavaScript."""

@@ -1,4 +1,4 @@
-"""Write the page of a diagnosis: the list of answers, followed by the evidence for each answer."""
+"""Write the page of a diagnosis: the list of answers, followed by the evidence."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def figures_page(
     formats: Iterable[str] = FORMATS,
     undrawn: str = "",
 ) -> str:
-    """Return the page of figures, each as SVG with the first sentences of its caption and links to its `formats`.
+    """Return the page of figures, each as SVG with the first two sentences of its caption and links to its `formats`.
 
     `undrawn` is a sentence on figures that are left out.
     """
@@ -66,7 +66,7 @@ def _listed(kind: str, names: Iterable[str], captions: Mapping[str, str]) -> lis
 
 
 def first_sentences(caption: str, most: int = 2) -> str:
-    """Return the first sentences of a caption as plain text.
+    """Return the first `most` sentences of a caption as plain text.
 
     Examples
     --------

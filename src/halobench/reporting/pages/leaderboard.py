@@ -1,9 +1,9 @@
-"""Write the leaderboard, which ranks losses and calibrators on each data set by KL, or by NLL without a posterior.
+"""Write the leaderboard, which ranks methods on each data set by KL, or by NLL if no posterior is known.
 
-Ranks are intervals. A method's best rank is 1 plus the number of clearly better methods, and its worst rank is the
-number of methods that aren't clearly worse. A method is clearly better than another if the 95% t interval over seeds of
-their paired difference, on models that both methods have, excludes 0. As in claims, intervals are widened if seeds
-share samples. Ranks aren't corrected for multiple comparisons.
+A method is a loss with a calibrator. Ranks are intervals: a method's best rank is 1 plus the number of clearly better
+methods, and its worst rank is the number of methods, itself included, that aren't clearly worse. A method is clearly
+better than another if its score is lower and the 95% t interval of their difference, paired over seeds, excludes 0. As
+in claims, intervals are widened if seeds share samples. Ranks aren't corrected for multiple comparisons.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking met
 
 
 def ranks(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
-    """Return each method's best and worst rank by paired differences over seeds; lower values are better.
+    """Return each method's best and worst rank (methods, 2) by paired differences of `values` (methods, seeds).
 
-    `correction` widens intervals over seeds that share samples, as in `t_interval`.
+    Lower values are better. `correction` widens intervals over seeds that share samples, as in `t_interval`.
 
     Examples
     --------

@@ -159,7 +159,7 @@ def _configuration(config: Mapping[str, Any]) -> str:
 
 
 def _sources(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the sources of the package's plug-ins that an experiment used, by title, as plain text."""
+    """Return what to cite for the package's plug-ins that an experiment used, by title, as plain text."""
 
     def of(section: str, key: str) -> list[str]:
         return [entry.get(key, name) for name, entry in config.get(section, {}).items()]

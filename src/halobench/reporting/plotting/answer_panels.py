@@ -1,4 +1,4 @@
-"""Draw answers as dot plots: a row per pair of data set and model, with a dot and an interval per series."""
+"""Draw answers as dot plots, with a row for each pair of data set and model, or each data set if there are many."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BOLD = 13  # points that bold letters of 11 points are as wide as
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of a panel: each row's name with the look of its text, and which data set, model and loss it shows."""
+    """The rows of a panel: each row's name with the look of its text, and the row of each data set, model and loss."""
 
     names: list[tuple[str, dict[str, str]]]
     places: dict[tuple[str, str, str], int]
@@ -52,7 +52,7 @@ def _pooled(answer: Answer) -> bool:
 
 
 def _rows(answer: Answer) -> _Rows:
-    """Return a row per pair (in bold if rows for its other losses follow) or, if there are too many, one per data set.
+    """Return a row per pair, with rows for its other losses below, or one per data set if there would be too many.
 
     If there are several populations, a heading without dots stands above the rows of each population.
     """
@@ -90,7 +90,7 @@ def height(answer: Answer) -> float:
 
 
 def answer_page(answer: Answer) -> Figure:
-    """Return an answer's figure with the take-away as its title; if there is no answer, the figure says why."""
+    """Return an answer's figure, titled by its take-away or question; if there is no answer, the figure says why."""
     figure = blank_figure(WIDTH, height(answer) if answer.series else 0.1)
     if answer.series:
         draw_answer(figure.subplots(), answer)
@@ -127,7 +127,7 @@ def _ticks(answer: Answer) -> bool:
 
 
 def _spans(answer: Answer) -> pd.DataFrame:
-    """Return the spans to draw; spans of several pairs would hide each other in a row."""
+    """Return the spans to draw: none in rows of several pairs, where wide spans would hide each other."""
     return answer.spans if _ticks(answer) or not _pooled(answer) else answer.spans[:0]
 
 
@@ -191,7 +191,7 @@ def _draw_series(ax: Axes, series: Series, y: np.ndarray, intervals: bool) -> No
 
 
 def answers_page(answers: Sequence[Answer]) -> Figure:
-    """Return a page with a panel per answer, in two columns; each panel has its take-away and question above it."""
+    """Return a page with a panel per answer, in two columns; each panel has its title and note above it."""
     shown = [answer for answer in answers if answer.series]
     if not shown:
         return empty_page("None of the four questions is answered", "\n".join(answer.short for answer in answers))
@@ -208,7 +208,7 @@ def answers_page(answers: Sequence[Answer]) -> Figure:
 
 
 def _part_height(answer: Answer) -> float:
-    """Return the height in inches of a panel with its take-away, question and legend."""
+    """Return the height in inches of a panel with its title, note and legend."""
     keys = legend(answer)
     across = max(1, int(WIDTH / (0.5 + 0.065 * max(len(str(key.get_label())) for key in keys))))
     lines = (
@@ -221,7 +221,7 @@ def _part_height(answer: Answer) -> float:
 
 
 def _draw_part(part: SubFigure, answer: Answer) -> None:
-    """Draw a panel below its take-away and question, and above its legend."""
+    """Draw a panel below its title and note, and above its legend."""
     text = wrapped(_note(answer), WIDTH, 8)
     look: dict[str, Any] = {"x": 0.02, "ha": "left", "size": 11, "weight": "bold", "parse_math": False}
     heading = part.suptitle(wrapped(answer.title, WIDTH, BOLD) + "\n" * (text.count("\n") + 1), **look)

@@ -64,7 +64,7 @@ def dodge(count: int, spread: float) -> np.ndarray:
 
 
 def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style]) -> None:
-    """Draw a line per loss, with a band for training samples and dashes for held-out samples."""
+    """Draw a line per loss: solid with a band for training samples, dashed for held-out samples."""
     group: Any
     for group, line in means[means["loss"].isin(styles)].sort_values(x).groupby(["loss", "points"]):
         loss, points = group

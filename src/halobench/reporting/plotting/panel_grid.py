@@ -31,7 +31,7 @@ Page = tuple[Figure, dict[Key, Axes]]
 
 @dataclass(frozen=True)
 class PageText:
-    """The text around panels; `xlabel` is drawn once, `ylabel` (and, if `shared`, ticks) once per line of panels."""
+    """The text around panels: `xlabel` once, `ylabel` (and tick labels, if `shared`) once per line of panels."""
 
     title: str
     note: str
@@ -48,7 +48,7 @@ def draw_grid(
     present: Iterable[Key],
     size: tuple[float, float] = (1.85, 1.7),
 ) -> Page:
-    """Return a page of empty panels by (row, column), with row headings on the left and column headings on top.
+    """Return a page of empty panels by (row, column), with a heading above each row and each column.
 
     If few places have panels or there are too many columns, panels follow one another, each under a heading.
     """

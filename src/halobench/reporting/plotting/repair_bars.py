@@ -19,7 +19,7 @@ ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without 
 
 
 def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the ladders of one loss (cross-entropy or else the first) and of untrained models, and that loss."""
+    """Return ladders of one loss (cross-entropy or else the first) and of models not trained here, and that loss."""
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
     wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")
@@ -37,7 +37,7 @@ def axis_end(parts: pd.DataFrame) -> float:
 
 
 def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -> None:
-    """Draw the bars of a model; the axis ends at `end` nats, and the NLL of longer bars is printed at its end."""
+    """Draw the bars of a model; the axis ends at `end` nats, where the NLL of longer bars is printed."""
     means = parts.groupby("dataset")[["nll", *REPAIRS, "low", "high"]].mean()
     means = means.reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
     at = pd.Series(np.arange(len(datasets)), datasets)
@@ -61,7 +61,7 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
 
 
 def repair_keys() -> list[Line2D]:
-    """Return legend entries for the parts of a bar."""
+    """Return legend entries for the parts of a bar, and for the best map's NLL."""
     keys = [
         artists.key(f"repaired by {name.label}", name.style.color, marker="s", ls="", ms=8)
         for name in REPAIRS.values()

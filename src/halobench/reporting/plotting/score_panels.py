@@ -33,7 +33,7 @@ def draw_panel(
     calibrators: Sequence[str],
     floor: pd.DataFrame | None = None,
 ) -> list[str]:
-    """Draw a score by calibrator and loss, from a cell's rows of `means_of`; return remarks on omitted values."""
+    """Draw a score by calibrator and loss, from one pair's rows of `means_of`; return remarks on omitted values."""
     # The paper's fit may end below 0, and its score is then far from all others.
     paper, place = shown["calibrator"] == "paper", {name: i for i, name in enumerate(calibrators)}
     far = shown[paper & (shown["mean"] > FAR * shown.loc[np.isfinite(shown["mean"]) & ~paper, "mean"].max())]
@@ -88,10 +88,10 @@ def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Map
 
 
 def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
-    """Set the vertical limits and draw the references within them; return all other references as text.
+    """Set the vertical limits and draw the references within them; return references above them as text.
 
     The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend the limits
-    by at most 30% of their span on each side, and other references extend them by at most 25%.
+    by at most 30% of their span on each side. Each other reference extends the upper limit by at most 25%.
     """
     means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
     if not means:  # all are infinite, as the remarks say

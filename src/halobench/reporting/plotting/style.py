@@ -40,7 +40,7 @@ INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run `draw` with the settings `RC`, leaving matplotlib's own settings unchanged."""
+    """Return a function that runs `draw` with the settings `RC`, leaving matplotlib's own settings unchanged."""
 
     @functools.wraps(draw)
     def inner(*tables: Any, **options: Any) -> Figure:

@@ -35,7 +35,7 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def equally_searched(shares: pd.DataFrame) -> pd.Series:
-    """Return, for each cell with certified and attacked shares, whether both shares are of equally many samples."""
+    """Return, by `CELL`, whether certified and attacked shares, if there are both, are of equally many samples."""
     searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")].groupby(CELL)
     return searched["samples"].nunique().eq(1)[searched["probe"].nunique().eq(len(WORST))]
 
@@ -52,7 +52,7 @@ def probe_styles(probes: pd.Series) -> dict[str, Style]:
 
 
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw a cell's curves, the region between the two bounds, and the null region of random rays."""
+    """Draw the curves of a model, the region between its two bounds, and the null region of random rays."""
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
     nulls = {name: plain[plain["quantity"] == name].set_index("distance")["mean"] for name in NULLS}
     plain = plain[plain["quantity"] == "certainty"]

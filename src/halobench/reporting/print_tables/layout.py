@@ -76,14 +76,14 @@ class Table:
 def grid(
     values: Mapping[Any, Value | None], rows: Mapping[Any, tuple[str, str]], columns: Mapping[Any, tuple[str, str]]
 ) -> pd.DataFrame:
-    """Arrange values by row and column as the cells of a part, in the order of `rows` and `columns`."""
+    """Return the cells of a part in the order of `rows` and `columns`; missing values are printed as ``--``."""
     cells = [[values.get((row, column), ABSENT) for column in columns] for row in rows]
     index, heads = (pd.MultiIndex.from_tuples([*headings.values()], names=[None] * 2) for headings in (rows, columns))
     return pd.DataFrame(cells, index, heads, dtype=object)
 
 
 def pages(cells: pd.DataFrame, most: int = MOST_ROWS) -> list[pd.DataFrame]:
-    """Split a part's rows between blocks into pieces of at most `most` lines, keeping longer blocks whole."""
+    """Return a part's rows in pieces of at most `most` lines, split between blocks; longer blocks stay whole."""
     pieces: list[list[pd.DataFrame]] = []
     height = most
     for block, rows in cells.groupby(level=0, sort=False):
@@ -129,7 +129,7 @@ FLOAT = r"""
 
 
 def escaped(text: str) -> str:
-    """Escape `text` so that LaTeX prints it literally; unsupported characters become their numbers."""
+    """Return `text` escaped for LaTeX; unsupported characters become their code points, e.g. ``[U+00E9]``."""
     return "".join(ESCAPES.get(c, c if c.isascii() else f"[U+{ord(c):04X}]") for c in text)
 
 
@@ -142,7 +142,7 @@ def stacked(head: str) -> str:
 def latex(table: Table, name: str, note: str = "") -> str:
     """Return the parts as consecutive LaTeX tables labelled ``tab:name:part``, for use with ``\\input``.
 
-    Each table's caption starts with `note`.
+    Any `note` is at the start of each table's caption.
     """
     text = f"% {escaped(table.title)}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.\n"
     text += "% About 19 cm wide, so best in landscape; scaled down if the text is narrower.\n"
@@ -187,7 +187,7 @@ def tabular(cells: pd.DataFrame) -> str:
 
 
 def _html(cells: pd.DataFrame) -> Markup:
-    """Return a part's table as HTML; a block without a heading begins with the labels of its rows."""
+    """Return a part's cells as an HTML table."""
     shown = functools.partial(
         printed, bold="<b>{}</b>", deviation=' <span class="sd">± {}</span>', raised="<sup>{}</sup>"
     )
@@ -197,7 +197,7 @@ def _html(cells: pd.DataFrame) -> Markup:
 
 
 def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the sentences that all captions share, and the captions without these sentences."""
+    """Return the sentences that all of several captions share, and the captions without these sentences."""
     sentences = [re.split(r"(?<=\.) (?=[^a-z])", caption) for caption in captions]
     shared = [text for text in sentences[0] if all(text in others for others in sentences)] if len(captions) > 1 else []
     return shared, [" ".join(text for text in texts if text not in shared) for texts in sentences]
@@ -206,7 +206,7 @@ def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
 def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -> list[Path]:
     """Write `stem`.csv (all numbers in long form), `stem`.tex and `stem`.html, each completely or not at all.
 
-    The HTML page is self-contained, with the LaTeX folded, and shows `experiment` in its header.
+    The HTML page is self-contained, contains the LaTeX in a folded section, and shows `experiment` in its header.
 
     Returns
     -------

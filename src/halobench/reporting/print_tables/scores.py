@@ -39,10 +39,11 @@ def images(
     printed: Sequence[str] = tuple(PAPER_METRICS),
     calibrators: Sequence[str] = PAPER_CALIBRATORS,
 ) -> Table:
-    """Return scores on data sets, with a part per data set and noise level, a block per model and a line per loss.
+    """Return scores on data sets, with a part per data set, a block per model and a line per loss.
 
-    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`. Each of the metrics in
-    `printed` has a column for each of the `calibrators` that a cell has; the CSV contains all metrics and calibrators.
+    Data sets that are drawn from a distribution are left out. `judge` is the kind of label that test samples are scored
+    against, as a key of `JUDGED`. Each of the metrics in `printed` has a column for each of the `calibrators` that a
+    cell has. The CSV contains all `PAPER_METRICS` and calibrators.
     """
     rows = runs[runs["distribution"].fillna("") == ""]
     datasets = labels.ordered(rows["dataset"], labels.DATASETS)
@@ -68,7 +69,7 @@ def images(
 
 
 def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
-    """Return scores on Gaussian classes, with a part per model, a block per separation and a line per loss."""
+    """Return scores on Gaussian classes: a part per model, a block per data set (by separation), a line per loss."""
     rows = runs[runs["separation"].notna()]
     separation = rows.drop_duplicates("dataset").set_index("dataset")["separation"]
     datasets = sorted(separation.index, key=lambda name: (separation[name], name))
@@ -132,7 +133,7 @@ def _deviation(values: pd.Series) -> float:
 def failures_note(runs: pd.DataFrame) -> str:
     """Return a sentence on how many of the paper's fits failed; "" if none did.
 
-    A fit fails if its T isn't near the optimum or, even if there is no optimum, if its T is below 0.
+    A fit fails if its T is more than 5% from the optimum or below 0.
     """
     below = runs["temperature_paper"] < 0
     failed = int((below | runs["paper_near_exact"].eq(0)).sum())
@@ -142,7 +143,7 @@ def failures_note(runs: pd.DataFrame) -> str:
 
 
 def _heads(printed: Iterable[str], calibrators: Iterable[str], numbers: pd.DataFrame) -> dict[Any, tuple[str, str]]:
-    """Return the headings of the printed columns by metric and calibrator, without calibrators that no cell has."""
+    """Return headings of columns by metric and calibrator, without calibrators that no cell has."""
     pairs = itertools.product(printed, [name for name in calibrators if name in set(numbers["calibrator"])])
     return {pair: (labels.metric_axis(pair[0]), labels.calibrator_label(pair[1])) for pair in pairs}
 
@@ -154,9 +155,9 @@ def _part(
     heads: Mapping[Any, tuple[str, str]],
     failed: str,
 ) -> list[Part]:
-    """Return a list with a part of a table and the caption that its rows need, or [] if the part would be empty.
+    """Return a list with a part of a table, or [] if the part would be empty.
 
-    `blocks` has headings and rows of numbers. Each loss gets a line of the table, as does the posterior itself.
+    `blocks` has headings and rows of numbers. Each loss of a block gets a line, as does the posterior if it has rows.
     """
     rows: dict[Any, tuple[str, str]] = {}
     values: dict[Any, Value | None] = {}
@@ -182,7 +183,10 @@ def _part(
 
 
 def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
-    """Mark the lowest of the means at `keys` as best if all others exceed it by more than both standard deviations."""
+    """Mark the lowest mean at `keys` as best if every other exceeds it by more than either's standard deviation.
+
+    No mean is marked if any value is missing a seed or a finite standard deviation.
+    """
     present = {key: value for key in keys if (value := values.get(key)) and not math.isnan(value.mean)}
     if len(present) < 2 or not all(math.isfinite(value.sd) and value.n == value.seeds for value in present.values()):
         return

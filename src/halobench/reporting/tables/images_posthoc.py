@@ -22,6 +22,6 @@ BEYOND = ("none", "paper", "exact", "oracle")  # the table is made if there are 
 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
-    """Return scores under the known posterior by data set, noise, model and loss; see `scores.images`."""
+    """Return NLL and ECE by data set, model, loss and calibrator; see `scores.images`."""
     calibrators = labels.ordered({*metrics["calibrator"]} - {"paper", "oracle"}, labels.CALIBRATORS)
     return scores.images(metrics, runs, "noisy", ("nll", "ece"), calibrators)

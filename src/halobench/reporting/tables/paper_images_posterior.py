@@ -20,5 +20,5 @@ SHOWS = ("any images",)
 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
-    """Return scores by data set, noise, model and loss, before and after TS; see `scores.images`."""
+    """Return scores by data set, model and loss, before and after TS; see `scores.images`."""
     return scores.images(metrics, runs, "noisy")
