@@ -67,6 +67,15 @@ def with_earlier_rule(table: pd.DataFrame, run: str) -> pd.DataFrame:
     return pd.concat([table[table["calibrator"] != "auto"], old], ignore_index=True)
 
 
+def about_auto(table: pd.DataFrame, run: str) -> str:
+    """How today's rule of `auto` differs from the published one on cells that were computed again, in one line."""
+    keys = [*KEYS, "split", "labels", "calibrator", "metric"]
+    wanted = "calibrator == 'auto' and metric == 'nll' and split == 'test' and labels == 'noisy'"
+    both = table.query(wanted).merge(published(run, "metrics"), on=keys, suffixes=("", "_old"))
+    change = (both["value"] - both["value_old"])[both["value"] != both["value_old"]]
+    return f"auto: another test NLL in {len(change)} of {len(both)} cells: {', '.join(map('{:+.3f}'.format, change))}"
+
+
 def configuration(run: str) -> dict:
     """config.yaml with the file that defines an experiment, if it doesn't itself."""
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -214,6 +223,7 @@ def test_cells_that_are_computed_again_are_as_published(run, tmp_path):
     names = [name for name in ROWS if len(published(run, name))]
     again = {name: pd.read_parquet(tmp_path / f"results/tables/{run}/{name}.parquet") for name in names}
     if "metrics" in again:
+        print(about_auto(again["metrics"], run))
         again["metrics"] = with_earlier_rule(again["metrics"], run)
     exact = alike(workspace, run, cells)
     all_old = {name: numbers(name, published(run, name)) for name in names}
