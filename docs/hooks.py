@@ -224,7 +224,8 @@ This page shows how to read each figure, page and table of an experiment. The pi
 have are left out. Figures of [single studies](../studies/README.md) have their captions next to them. The header of a
 figure explains its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise; each seed
 redraws the split, the label noise and the initialisation. In large grids, some figures show only the pairs of data set
-and model with the most label noise, and say so; the [explorer](#explorer) has all cells."""
+and model with the most label noise, and say so; the [explorer](#explorer) has all cells. Answers are about models
+trained with cross-entropy (in a pair without it, with the first loss), unless they name another loss."""
 
 
 PAGES_TEXT = """\
@@ -239,21 +240,22 @@ jobs behind them.
 ### leaderboard
 
 The leaderboard ranks losses and calibrations on each data set, by KL from the known posterior, or by NLL if no
-posterior is known. A method ranks above another only if the 95% t interval over seeds of their mean difference, on the
-same models, excludes 0. A rank of *1-3*, for example, means that up to two other methods may be better. Intervals are
-widened if seeds share samples, as they are for claims, but the comparisons are not corrected for multiple testing.
+posterior is known. A method (a loss with a calibration) ranks above another only if the 95% t interval over seeds of
+their mean difference, on the same models, excludes 0. A rank of *1-3*, for example, means that up to two other
+methods may be better. Intervals are widened if seeds share samples, as for claims, but the comparisons are not
+corrected for multiple testing.
 
 ### explorer
 
 ![The explorer's first screen](explorer.png)
 
 `results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
-cells. Point at a circle to see its bootstrap interval over test samples; click it to open the cell's card: its metrics,
-temperatures and whether each is proved optimal, training curve, spec, and the commands that reproduce it. The table at
-the end of the page opens the same cards, so a keyboard is enough. The selection is stored in the address, so you can
-share it:
-`#cell=digits/mlp/mixup2/seed0` opens a card, and `#experiment=NAME&cell=CELL` one of another experiment. `halobench
-compare` compares two cells, and `halobench show CELL` prints a card in the terminal, here in part:
+cells. Point at a circle to see its bootstrap interval over test samples; click it to open the cell's card. A card has
+the cell's metrics, its temperatures and whether each is proved optimal, its training curve and spec, and the commands
+that reproduce it. The table at the end of the page opens the same cards, so a keyboard is enough. The selection is
+stored in the address, so you can share it: `#cell=digits/mlp/mixup2/seed0` opens a card, and
+`#experiment=NAME&cell=CELL` one of another experiment. `halobench compare` compares two cells, and `halobench show
+CELL` prints a card in the terminal, here in part:
 
 ![A card in the terminal](show.png)"""
 
@@ -333,15 +335,17 @@ def reading() -> str:
 EXAMPLES = {"what": "*excess*", "loss": "*5-point Mixup*", "base": "*cross-entropy*", "map": "*partner scaling*"}
 EXAMPLES["best"] = f"the best map, {EXAMPLES['map']},"
 TAKEAWAYS = """\
-A take-away opens an answer and titles its figure. It is the first sentence below, for its answer, whose condition is
-met; words in italics stand for names. Conditions are on pairs of data set and model with several seeds, from one
-population: pairs with uncertain labels (label noise, planted overlap, or a posterior that came with the data) or, if
-there are none, other real data, or else synthetic classes. The take-away names its population if there are others.
+A take-away opens an answer and titles its figure. An answer's take-away is its first sentence in the table whose
+condition is met; words in italics vary. Conditions are on pairs of data set and model with several seeds, from one
+population: real data with uncertain labels (label noise, planted overlap, or a posterior that came with the data) or,
+if there are none, other real data, or else synthetic classes. The take-away names its population if there are others.
 *Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is
-met, there is no take-away. Temperatures remove shares of the *excess* (the NLL above the known posterior's or, if none
-is known, the NLL itself), and maps of what the optimal temperature leaves; pairs with less than {nats:g} nats to remove
-don't count. A loss wins or loses, and a map lowers or raises the NLL, if the 95% interval of the difference in NLL
-excludes 0."""
+met, there is no take-away.
+
+The *excess* is the NLL minus the known posterior's NLL or, if no posterior is known, the NLL itself. *What is left*
+is the excess at the optimal temperature. A pair counts for a share of either only if there are at least {nats:g} nats
+of it. A loss wins or loses, and a map lowers or raises the NLL, if 0 lies outside the 95% interval of the difference
+in NLL."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

@@ -62,7 +62,9 @@ METRICS = _named("metrics") | {
     ),
     "confidence": Name("Confidence", "the probability that the model assigns to the label"),
     "relative_median": Name(
-        "Median radius", "median distance at which certainty ends", unit="relative to the nearest other label"
+        "Median radius",
+        "median distance at which certainty ends, or the decision changes",
+        unit="relative to the nearest other label",
     ),
     "censored": Name("Share of censored rays", "share of rays that ended before reaching the point sought"),
     "survival_2": Name(

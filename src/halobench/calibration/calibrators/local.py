@@ -21,7 +21,7 @@ from halobench.calibration.scores.sample_scores import logarithm, softmax
 from halobench.core.seeding import generator
 
 TITLE = "local calibration"
-ABOUT = "TS and partner scaling mixed with nearest neighbours and trees, by the labels of similar validation samples"
+ABOUT = "a mixture of TS, partner scaling, nearest neighbours and trees; the last two use labels of similar samples"
 SOURCE = (
     "halobench, from parts: C. Stone, *Consistent Nonparametric Regression*, Annals of Statistics 1977; P. "
     "Geurts, D. Ernst and L. Wehenkel, *Extremely Randomized Trees*, Machine Learning 2006; weights by "

@@ -39,7 +39,7 @@ from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.search import finite_beta, fit_smoothed, minimise_slope
 
 TITLE = "TS, shrunk towards 1"
-ABOUT = "temperature scaling whose temperature stays at 1 unless validation samples clearly show that it should not"
+ABOUT = "temperature scaling whose temperature stays at or near 1 unless validation samples clearly show another"
 SOURCE = "halobench, based on H.-Y. Gao and A. Bruce, *WaveShrink with firm shrinkage*, Statistica Sinica 7, 1997"
 ORDER = 4
 STYLE = ("#B58900", "d", (0, (4, 1)))

@@ -75,15 +75,16 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "even in the worst direction found, certainty reaches halfway to another label",
-            "on most pairs, certainty reaches half of the distance to the nearest other label",
+            "on most pairs, certainty reaches half of the distance to the nearest other label in the worst direction"
+            " found",
             lambda table: most(table["worst"] >= 0.5),
         ),
     ),
     "temperature": (
         Rule(
             "the paper's fit barely helps; the optimum removes most of the {what}",
-            "the optimal temperature removes over half on most pairs, and adds over a twentieth on none; the paper's"
-            " temperature changes under a fifth on all",
+            "the optimal temperature removes over half of the excess on most pairs, and adds over a twentieth to it on"
+            " none; the paper's temperature changes it by under a fifth on all",
             lambda table: (
                 "paper" in table
                 and most(table["exact"] > 0.5)
@@ -93,23 +94,25 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "the optimal temperature removes most of the {what}",
-            "the optimal temperature removes over half on most pairs, and adds over a twentieth on none",
+            "the optimal temperature removes over half of the excess on most pairs, and adds over a twentieth to it on"
+            " none",
             lambda table: most(table["exact"] > 0.5) and harmless(table["exact"]),
         ),
         Rule(
             "the optimal temperature helps, but rarely removes most of the {what}",
-            "the optimal temperature removes over a twentieth on most pairs and over half on few, and adds over a"
-            " twentieth on none",
+            "the optimal temperature removes over a twentieth of the excess on most pairs and over half on few, and"
+            " adds over a twentieth to it on none",
             lambda table: most(table["exact"] > SLIGHT) and few(table["exact"] > 0.5) and harmless(table["exact"]),
         ),
         Rule(
             "the optimal temperature changes the {what} little",
-            "the optimal temperature changes at most a twentieth on most pairs, and adds more on none",
+            "the optimal temperature changes the excess by at most a twentieth on most pairs, and adds more than that"
+            " on none",
             lambda table: most(table["exact"].abs() <= SLIGHT) and harmless(table["exact"]),
         ),
         Rule(
             "the temperature that is optimal on validation samples raises the NLL",
-            "the optimal temperature adds over a twentieth on most pairs",
+            "the optimal temperature adds over a twentieth to the excess on most pairs",
             lambda table: most(table["exact"] < -SLIGHT),
         ),
     ),
@@ -117,7 +120,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "uncalibrated {loss} beats calibrated {base} on most pairs without MLPs",
             "of at least two pairs without MLPs, the uncalibrated loss wins on most and loses on none; of at least two"
-            " with MLPs, it wins on few and loses on more",
+            " with MLPs, it wins on few and loses on more than it wins on",
             except_mlps,
         ),
         Rule(
@@ -145,17 +148,17 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "maps": (
         Rule(
             "{map} removes most of what the optimal temperature leaves",
-            "the map lowers the NLL on most pairs, and removes over half on most",
+            "the map lowers the NLL on most pairs, and removes over half of what is left on most",
             lambda table: most(table["won"]) and most(table["share"] > 0.5),
         ),
         Rule(
             "{map} removes part of what the optimal temperature leaves",
-            "the map lowers the NLL on most pairs, and removes over a twentieth on most",
+            "the map lowers the NLL on most pairs, and removes over a twentieth of what is left on most",
             lambda table: most(table["won"]) and most(table["share"] > SLIGHT),
         ),
         Rule(
             "{map} lowers the NLL slightly",
-            "the map lowers the NLL on most pairs, and removes at most a twentieth on most",
+            "the map lowers the NLL on most pairs, and removes at most a twentieth of what is left on most",
             lambda table: most(table["won"]) and most(table["share"] <= SLIGHT),
         ),
         Rule(
@@ -170,12 +173,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "{best} lowers the NLL clearly on no pair",
-            "the map lowers the NLL on no pair, and removes over a twentieth on few",
+            "the map lowers the NLL on no pair, and removes over a twentieth of what is left on few",
             lambda table: not table["won"].any() and few(table["share"] > SLIGHT),
         ),
         Rule(
             "{best} lowers the NLL clearly on few pairs",
-            "the map lowers the NLL on few pairs, and removes over a twentieth on few",
+            "the map lowers the NLL on few pairs, and removes over a twentieth of what is left on few",
             lambda table: few(table["won"]) and few(table["share"] > SLIGHT),
         ),
     ),

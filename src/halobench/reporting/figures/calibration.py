@@ -29,8 +29,8 @@ values are better. Horizontal lines show predictors that need no training: the k
 can beat in expected NLL; a uniform guess; and the label of the nearest training point, after TS. If labels are
 uncertain, scores are expectations under the known posterior. If labels are certain, ECEs near the floor (``ece_floor``
 in the table of metrics) are too small to rank. A temperature is fitted to minimise NLL, so it can worsen ECE. Notes
-below the panels count the models that have no optimal temperature (all validation points are classified correctly), a
-negative temperature from the paper's code, or an infinite NLL (a label that occurs gets probability 0).
+below the panels count models with no optimal temperature (all their validation points are classified correctly), with a
+negative temperature from the paper's code, or with an infinite NLL (a label that occurs gets probability 0).
 """
 
 TITLE = "What temperature scaling changes on test data"

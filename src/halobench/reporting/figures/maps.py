@@ -13,9 +13,9 @@ SHORT = "What can repair the rest?"
 CATEGORY = "1 Answers"
 CAPTION = """\
 The figure shows how the test NLL (in nats) changes from the optimal temperature to each of up to five other maps of the
-logits, for each pair of data set and model. Lines are 95% t intervals over seeds. To the left of 0, the map's NLL is
-lower than the temperature's. The black tick marks the most that any map could gain over the temperature: the excess NLL
-over the known posterior or, if no posterior is known, the NLL.
+logits, for each pair of data set and model. Lines are 95% t intervals over seeds. To the left of 0, the NLL is lower
+with the map than at the optimal temperature. A row's black tick marks the most that any map could gain: the NLL at the
+optimal temperature, minus the posterior's if it is known.
 """
 BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 

@@ -12,10 +12,10 @@ from halobench.reporting.plotting.style import styled
 SHORT = "Does Mixup do better?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-The figure compares cross-entropy (in a pair without it, the first loss) with up to four other losses: it shows the
-other loss's test NLL (in nats), uncalibrated, minus the NLL of cross-entropy at the optimal temperature, for each pair
-of data set and model. Lines are 95% t intervals over seeds. To the left of 0, the NLL of cross-entropy is higher. MLPs
-have hollow marks if there are other networks and each network's kind is known.
+For each pair of data set and model, the figure shows the test NLL (in nats) of up to four losses, uncalibrated, minus
+the NLL of cross-entropy at the optimal temperature. In a pair without cross-entropy, the first loss takes its place.
+Lines are 95% t intervals over seeds. To the left of 0, the uncalibrated loss has the lower NLL. MLPs have hollow marks
+if there are other networks and each network's kind is known.
 """
 LOSSES = 2
 

@@ -19,10 +19,10 @@ CAPTION = """\
 The figure shows the mean softmax confidence in a point's training label, and the label's mean logit gap, by distance in
 random directions (the paper's Figure 3) or, if none were probed, in those that the note names. The gap is the label's
 logit minus the largest other logit. If the gap is below 0 at a point, the model predicts another class there. The gap
-still distinguishes models whose confidence rounds to 1. Distances are in units of the normalised inputs, so compare
-them only within a data set. Even if a curve is flat, the confidence may fall in other directions: in many dimensions, a
-random direction is nearly orthogonal to any given one. Dashed lines are around held-out points, and start at the mean
-confidence in their labels.
+still distinguishes models whose confidence rounds to 1. Unless the axis says otherwise, distances are in units of the
+normalised inputs, so compare them only within a data set. Even if a curve is flat, the confidence may fall in other
+directions: in many dimensions, a random direction is nearly orthogonal to any given one. Dashed lines are for
+held-out points, and start at the mean confidence in their labels.
 """
 
 TITLE = "What happens to a point's own label as one moves away from it?"

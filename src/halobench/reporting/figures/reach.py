@@ -13,12 +13,12 @@ SHORT = "How far does certainty reach?"
 CATEGORY = "1 Answers"
 CAPTION = """\
 The figure shows the median distances from training points at which certainty ends and the decision changes, in % of the
-distance to the nearest training point with another label, for each pair of data set and model. After TS (hollow
-squares), certainty usually ends closer to the point than without TS. No positive temperature affects the distance at
-which the decision changes (diamonds). In random directions, MLPs have a colour of their own if there are other networks
-and each network's kind is known. The amber bars begin where certainty would end in random directions if there were flat
-boundaries, one for each other class, at the distance that the attack found; with fewer boundaries, certainty would
-reach farther. A dot within a bar can be explained by the number of input dimensions alone.
+distance to the nearest training point with another label, for each pair of data set and model. Hollow squares show
+where certainty ends after TS: a temperature above 1 never moves this farther from the point. No positive temperature
+affects the distance at which the decision changes (diamonds). In random directions, MLPs have a colour of their own if
+there are other networks and each network's kind is known. The amber bars begin where certainty would end in random
+directions if each other class had a flat boundary at the distance that the attack found; with fewer boundaries,
+certainty would reach farther. The number of input dimensions alone can explain a dot within a bar.
 """
 SHOWS = ("sphere", "manifold", "mixup_line", "nearest_other", "adversarial")
 

@@ -12,9 +12,9 @@ from halobench.reporting.plotting.style import styled
 SHORT = "The four questions on one page"
 CATEGORY = "1 Answers"
 CAPTION = """\
-The figure sums up the experiment on one page: how far certainty reaches around training points, what a temperature
-repairs, whether Mixup (or, without it, another loss) avoids the error that the temperature leaves, and what else can
-repair this error. Each panel is also a figure of its own, whose caption explains it.
+The figure sums up the experiment on one page. It shows how far certainty reaches around training points, what a
+temperature repairs, whether training with Mixup (or, without it, another loss) does better, and what can repair the
+error that the temperature leaves. Each panel is also a figure of its own, whose caption explains it.
 """
 
 

@@ -11,7 +11,7 @@ from halobench.reporting.print_tables.layout import Table
 TITLE = "Scores of all calibrations"
 CAPTION = """\
 This table shows how calibrators other than temperature scaling change the NLL and ECE of models. Scores are
-expectations under the known posterior, or are computed against the test labels if these are certain. Calibrators such
+expectations under the known posterior or, if labels are certain, are computed against the test labels. Calibrators such
 as isotonic regression and histogram binning can give a probability of 0 to a class that occurs in the test data; the
 NLL is then infinite. If labels are uncertain, the posterior's own scores are at the bottom of each part. Lower is
 always better. Compare only rows of the same data set, because the best possible score differs between data sets.

@@ -8,10 +8,10 @@ from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
 CAPTION = """\
-This table has the form of the paper's table for two Gaussian classes: this experiment's NLL, ECE and ACE against the
-labels that were drawn with the test points. Rows are grouped by separation, the distance between the means in standard
-deviations. Lower is always better. Compare only rows of the same data set, because the best possible score differs
-between data sets.
+This table has the form of the paper's table for two Gaussian classes. It shows this experiment's NLL, ECE and ACE
+against the labels that were drawn with the test points. Rows are grouped by separation, the distance between the means
+in standard deviations. Lower is always better. Compare only rows of the same data set, because the best possible score
+differs between data sets.
 """
 
 SHOWS = ("gaussians",)
