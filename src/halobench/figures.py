@@ -136,7 +136,8 @@ def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **colum
     """
     table = _with_posterior(_filled("metrics", metrics.assign(**columns)))
     fits = pd.DataFrame({"temperature_paper": []}) if runs is None else runs
-    return plugins.load("figures", "calibration")(table, _filled("runs", fits.assign(**columns), ()))
+    filled = _filled("runs", fits.assign(**columns), ("temperature_paper",))
+    return plugins.load("figures", "calibration")(table, filled)
 
 
 def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:

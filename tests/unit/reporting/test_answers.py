@@ -479,10 +479,10 @@ def test_the_reach_is_a_range_of_medians_by_direction():
         f" label; in random directions, after {random}."
     )
     assert answer.detail == (
-        f"In random directions, it reaches {span(ratios, '.1f')} times as far as it would if boundaries were flat at"
-        f" the worst distance (at most twice as far on {sum(x <= 2 for x in ratios)} of 3 pairs). After the optimal"
-        f" temperature, certainty ends in the worst direction found after {after}. The decision, which no temperature"
-        f" alters, changes towards the nearest other class after {changes}."
+        f"In random directions, compared with boundaries that are flat at the worst distance, it reaches"
+        f" {span(ratios, '.1f')} times as far (at most twice as far on {sum(x <= 2 for x in ratios)} of 3 pairs). After"
+        f" the optimal temperature, certainty ends in the worst direction found after {after}. The decision, which no"
+        f" temperature alters, changes towards the nearest other class after {changes}."
     )
     assert (
         "confidence above 0.9, uncalibrated unless stated, with cross-entropy; medians around training" in answer.limit
@@ -497,7 +497,11 @@ def test_the_reach_is_a_range_of_medians_by_direction():
             assert shown[*pair, CE] == pytest.approx((mean, max(low, 0.0), high))
     assert (whole(answer)[2].values["low"] == 0).any()
     assert [each.hollow for each in whole(answer)] == [False, False, True, False]
-    noisy = reach.reach(radii, runs.assign(noise=runs["dataset"].eq("digits") * 0.5)).short
+    of_both = reach.reach(radii, runs.assign(noise=runs["dataset"].eq("digits") * 0.5))
+    of_noise = [ratio for ratio, pair in zip(ratios, found[0], strict=True) if pair[0] == "digits"]
+    counted = f"{sum(x <= 2 for x in of_noise)} of {len(of_noise)} pair{'s' * (len(of_noise) > 1)}"
+    assert f" {span(of_noise, '.1f')} times as far (at most twice as far on {counted}) with" in of_both.detail
+    noisy = of_both.short
     parts = [
         [values[pair].mean() for pair in PAIRS if (pair[0] == "digits") == on] for values in found[:2] for on in (1, 0)
     ]

@@ -223,6 +223,16 @@ def test_calibration_tells_in_words_what_is_beyond_its_axes():
         assert (words(full).count(told), words(few).count(told)) == (len(full.axes) / 2, 0)
 
 
+def test_calibration_tells_of_a_reference_below_its_axis():
+    tables = made(*RAGGED[1:3])
+    nearest = (tables["metrics"]["model"] == "nearest") & (tables["metrics"]["metric"] == "nll")
+    trained = tables["metrics"]["loss"] != "reference"
+    table = tables["metrics"].assign(value=lambda rows: rows["value"].mask(nearest, 0.01) + 5 * trained)
+    figure = calibration.draw(table[table["model"] != "bayes"], tables["runs"])
+    assert min(ax.get_ylim()[0] for ax in figure.axes) > 1
+    assert words(figure).count("beyond this panel: 1-nearest neighbour + TS 0.01") == len(figure.axes) / 2
+
+
 def test_reliability_draws_pooled_bins_no_empty_ones_and_those_of_few_points_faint():
     cell = {"dataset": "d", "model": "m", "loss": "focal", "split": "test", "labels": "noisy", "calibrator": "none"}
     cell |= {"noise": 0.5}

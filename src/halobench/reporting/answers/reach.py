@@ -89,7 +89,7 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     reached = pd.concat([measured[key]["mean"] for key in (at_random, at_worst) if len(measured[key])])
     populations = Populations.of(runs)
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
-    detail = [_null(null, measured[at_random]) if len(null) else ""]
+    detail = [_null(null, measured[at_random], populations) if len(null) else ""]
     if ends := _ways(measured[worst, "certainty", "exact"], populations):
         detail += [f"After the optimal temperature, certainty ends {WAYS[worst]} after {ends}."]
     if alters := _ways(measured[changes, "decision", "none"], populations):
@@ -161,14 +161,18 @@ def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, n
     return sentences(said)
 
 
-def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
+def _null(null: pd.DataFrame, random: pd.DataFrame, populations: Populations) -> str:
     """Compare how far certainty reaches in random directions with the null, and count the ratios of at most 2."""
     both = random.merge(null, on=GROUP, suffixes=("", "_null"))
-    ratios = both["mean"] / both["mean_null"]
-    reached = f"{spread(ratios, '.1f')} {'or more ' if both['open'].any() else ''}times as far"
+    both["ratio"] = both["mean"] / both["mean_null"]
+    said = []
+    for where, part in populations.parts(both).items():
+        more, twice = "or more " if part["open"].any() else "", int((part["ratio"] <= 2).sum())
+        counts = f"(at most twice as far on {twice} of {pairs(part)})"
+        said.append(f"{spread(part['ratio'], '.1f')} {more}times as far {counts} {where}".rstrip())
     return (
-        f"In random directions, it reaches {reached} as it would if boundaries were flat at the worst distance (at most"
-        f" twice as far on {int((ratios <= 2).sum())} of {pairs(ratios)})."
+        f"In random directions, compared with boundaries that are flat at the worst distance, it reaches"
+        f" {', and '.join(said)}."
     )
 
 

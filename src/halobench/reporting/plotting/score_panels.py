@@ -88,10 +88,11 @@ def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Map
 
 
 def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
-    """Set the vertical limits and draw the references within them; return references above them as text.
+    """Set the vertical limits and draw the references within them; return references beyond them as text.
 
     The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend the limits
-    by at most 30% of their span on each side. Each other reference extends the upper limit by at most 25%.
+    by at most 30% of their span on each side. Each other reference extends one
+    of them by at most 25%.
     """
     means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
     if not means:  # all are infinite, as the remarks say
@@ -102,9 +103,9 @@ def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> li
     high = max(high, min(shown["high"].replace(np.inf, np.nan).max(), high + 0.3 * span))
     beyond = []
     for name, value in references.items():
-        if value <= high + 0.25 * span:
+        if low - 0.25 * span <= value <= high + 0.25 * span:
             ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
-            high = max(high, value)
+            low, high = min(low, value), max(high, value)
         else:
             beyond.append(_beyond(labels.REFERENCES[name], f"{value:.2f}" if np.isfinite(value) else "∞"))
     pad = 0.06 * (high - low) or 0.01
