@@ -97,7 +97,7 @@ def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
 class TrainingRun:
     """A training run in progress: its state and losses, with methods to save and resume it.
 
-    Random generators are seeded anew for each epoch with (seed, epoch), so an epoch's random numbers don't depend on
+    Random generators are seeded for each epoch with (seed, epoch), so an epoch's random numbers don't depend on
     how many were drawn before. If `optimizer` is None, the model has nothing to train. The `loss` is
     checked for internal state, which checkpoints don't include.
     """
