@@ -1,7 +1,7 @@
 """A Snakemake executor plug-in that runs halobench's jobs on SLURM (``snakemake --executor halobench-slurm``).
 
-The plug-in extends snakemake-executor-plugin-slurm, but follows submitted jobs in another way. The options are the
-same, under the names ``--halobench-slurm-NAME``.
+The plug-in extends snakemake-executor-plugin-slurm, but follows submitted jobs in another way. Its options are named
+``--halobench-slurm-NAME`` instead of ``--slurm-NAME``.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Define the executor; README.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
+"""Define the executor; README.md explains how it differs from that of snakemake-executor-plugin-slurm (2.8)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def has_ended(state: str, reason: str) -> bool | None:
 
 
 def note_end(log: Path, number: str, state: str, job: Any) -> None:
-    """Note in a job's SLURM log how SLURM ended the job and what to change; a stage's failure is in the stage's log."""
+    """Note in a job's SLURM log how SLURM ended the job, unless the stage itself failed, as its own log says."""
     if state == "FAILED":
         return
     asked, more = {key: job.resources.get(key) for key in ("mem_mb", "runtime")}, ""
@@ -88,12 +88,12 @@ class Executor(SlurmExecutor):
             queue.forget(SUBMITTED, run)
 
     def get_account_arg(self, job: Any) -> Iterator[str]:
-        """Leave the account to sbatch, which knows the default account and rejects a wrong account."""
+        """Yield the option for the account, if requested; sbatch knows the default account and rejects a wrong one."""
         account = job.resources.get("slurm_account")
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
     def run_jobs(self, jobs: list[Any]) -> None:
-        """Submit jobs, or refuse the run's first jobs if nodes can't see the working directory."""
+        """Submit jobs, or refuse the run's first jobs if a node doesn't see the working directory or Python."""
         if self.note is None and (problem := self.begin(jobs[0])):
             for job in jobs:
                 self.refuse(SubmittedJobInfo(job), problem)
@@ -101,7 +101,7 @@ class Executor(SlurmExecutor):
             super().run_jobs(jobs)
 
     def begin(self, job: Any) -> str:
-        """Prepare for the first submission; return the reason why nodes can't see the files, or ``""``."""
+        """Prepare for the first submission; return the reason why a node can't run jobs, or ``""``."""
         from halobench.runner.live_runs import SUBMITTED, name
 
         # Snakemake would let submitted jobs finish, however long they take.
@@ -137,7 +137,7 @@ class Executor(SlurmExecutor):
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=list(map(str, logs)))
 
     def has_files(self, job: Any) -> bool:
-        """Return whether a job has written its files in this run; files have temporary names until a stage is done."""
+        """Return whether all of a job's files were written in this run; a file gets its name once it is complete."""
         since = self.note.stat().st_mtime if self.note else 0.0  # on the same file system's clock
         paths = [Path(path) for path in job.output]
         return all(path.exists() and path.stat().st_mtime >= since for path in paths)

@@ -28,7 +28,7 @@ LOCKED = "That run writes some of the same files. Start this one again once it h
 
 
 class Lines:
-    """Prints a line for each job that ends, and all warnings and errors; Snakemake's own log contains everything."""
+    """Prints a line for each job that ends, and Snakemake's warnings and errors; its own log contains everything."""
 
     def __init__(self, settings: OutputSettingsLoggerInterface):
         self.settings = settings
@@ -112,7 +112,7 @@ class Lines:
         self.say(f"[{self.done.total():>{len(total)}}/{total}] {job.name}  {what}")
 
     def left(self, words: str) -> str:
-        """Put the time left into words; return an empty string until a job of each running stage has finished.
+        """Return the time left, put into `words`; "" until it can be estimated.
 
         The estimate assumes that a job takes the mean time of its stage's finished jobs, and that as many jobs run at
         once as so far. A job of a stage without finished jobs is assumed to be quick or, if the stage is slow, to take

@@ -1,7 +1,7 @@
 """Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes cause reruns.
 
 Imports are read from the source text and followed from a spec's plug-ins and from the modules that a stage's file
-declares as its ``code``. A new helper module therefore counts as soon as it is imported, even if it is next to a loss
+declares as its ``code``. A new helper module therefore counts as soon as one of these imports it, even next to a loss
 outside the package. Imports aren't followed into the standard library, into installed packages (whose versions are in
 the record), or into anything that a module loads without an import statement.
 """
@@ -43,14 +43,14 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     """Return digests, by module, of the code on which the numbers of a stage with these plug-ins (kind, name) depend.
 
     A module of the package is identified by its path in the package (``losses/mixup``), and all others by paths with
-    suffixes (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. A file that is
-    edited later counts as it was when this process first read it.
+    suffixes (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. The map of a
+    stage and its plug-ins is computed once per process.
     """
     return dict(_code_map(stage, tuple((kind, name) for kind, name in plugins)))
 
 
 def stage_modules(stage: str) -> list[str]:
-    """Return the modules of the package that a stage's job imports."""
+    """Return the names of the package's modules that a stage declares as its code, and of the packages around them."""
     return [name for name in _stage_code(stage) if _top(name) == PACKAGE.name]
 
 
@@ -70,7 +70,7 @@ def require_code(
 ) -> dict[str, str]:
     """Return the code map of a job that was requested with `code`, a map or its digest.
 
-    Raises SpecError if the code was edited after the request, because the result would count as computed by the
+    SpecError is raised if the code was edited after the request, because the result would count as computed by the
     requested code.
     """
     present = code_map(stage, plugins)
@@ -113,7 +113,7 @@ def _stated(path: Path, name: str) -> Any:
 
 
 def _stage_code(stage: str) -> dict[str, Path]:
-    """Return the modules that a stage's file declares as its code; Snakemake itself writes manifests."""
+    """Return the modules that a stage declares as its code or, for manifests, the module that writes them."""
     if stage not in names("stages"):
         return {_dotted(MANIFEST): MANIFEST}
     declared = find("stages", stage).constants["STAGE"]["code"]  # which `halobench.storage.layout` has checked
@@ -204,7 +204,7 @@ def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
 
 @functools.cache
 def _places(top: str, named: bool) -> tuple[Path, ...]:
-    """Return the folders that contain a top-level module; none if it belongs to a library and isn't `named` in a spec.
+    """Return the folders that contain a top-level module; none for Python's own, and for libraries' unless `named`.
 
     The search imports nothing, since importing a library can take seconds.
     """
@@ -225,7 +225,7 @@ def _places(top: str, named: bool) -> tuple[Path, ...]:
 def _is_library(top: str, folder: Path) -> bool:
     """Return whether a top-level module was installed into a folder, anywhere and by any installer.
 
-    An editable installation leaves the module in its project, where the user may be editing it, so it isn't a library.
+    An editable installation doesn't count, since it leaves the module in a project where the user may be editing it.
     """
     usual = {"site-packages", "dist-packages"} & {*folder.parts}
     return bool(usual) or folder.is_relative_to(STANDARD) or top in _installed(folder)
@@ -235,7 +235,7 @@ def _is_library(top: str, folder: Path) -> bool:
 def _installed(folder: Path) -> frozenset[str]:
     """Return the top-level modules and packages that installers have recorded in a folder.
 
-    A project's own folder may also have metadata (``.egg-info``), but that folder has no installer's record.
+    A project's own folder may also have metadata (``.egg-info``), but no installer's record.
     """
     installed = importlib.metadata.distributions(path=[str(folder)])
     files = (file for each in installed if each.read_text("RECORD") for file in each.files or ())
@@ -254,7 +254,7 @@ def tree_digest(tree: ast.Module) -> str:
 
 
 def _plain(node: Any) -> str:
-    """Format a syntax tree as text, without positions, docstrings and empty fields, which vary between Pythons."""
+    """Return a syntax tree as text, without positions, docstrings and the empty fields that only some Pythons have."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):

@@ -1,4 +1,4 @@
-"""Read the files of a configuration, and check them."""
+"""Read configuration files, and the values that ``--config`` sets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def typed(value: Any) -> Any:
 
 
 def typed_entries(entries: Iterable[str]) -> dict[str, Any]:
-    """Read entries of the form ``KEY=VALUE``, where VALUE is YAML."""
+    """Return the values of entries ``KEY=VALUE`` by key, read as YAML or, if that fails, as text."""
     config = {}
     for key, _, text in (entry.partition("=") for entry in entries):
         try:
@@ -58,7 +58,7 @@ def leaves(value: Any, key: str) -> Iterator[str]:
 
 
 def read_file(path: Path | str) -> dict[str, Any]:
-    """Read a configuration file: YAML or JSON of plain data, with sections at the top and unique keys."""
+    """Return the content of a configuration file; raise ConfigError unless it is YAML or JSON with unique keys."""
     try:
         content = read_yaml(path)
     except SpecError as error:

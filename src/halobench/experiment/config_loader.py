@@ -1,7 +1,7 @@
 """Load a configuration and check that its names are consistent.
 
-This module finds all problems that can be found without importing torch, and reports them together;
-`halobench.runner.validation` finds the problems that appear only when models and losses are built.
+This module finds problems without importing torch, and reports them together; `halobench.runner.validation` finds the
+problems that appear only when models and losses are built.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # 
 class ConfigError(ValueError):
     """All `problems` with a configuration, one per line.
 
-    `plain` is the configuration without the parts that have problems of their own; `sound` is `plain` as a `Config`, if
-    `plain` can be read.
+    `plain` is the configuration without the parts that have problems of their own; `sound` is `plain` as a `Config`, or
+    None.
     """
 
     def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):
@@ -43,7 +43,10 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, leaving out names set to null; keys such as ``train.lr`` set a single value."""
+    """Return a configuration as a `Config`; raise ConfigError if it has problems.
+
+    Names set to null are left out, and keys such as ``train.lr`` set a single value.
+    """
     try:
         raw = _without_null(_with_dotted(raw))
     except SpecError as error:
@@ -66,7 +69,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
 
 
 def _with_dotted(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Set the values of dotted keys in their places, overriding the values there, as on a command line."""
+    """Return a configuration with the values of dotted keys put in their places, overriding what is there."""
     plain = {key: value for key, value in raw.items() if "." not in str(key)}
     if len(plain) == len(raw):
         return plain
@@ -97,7 +100,7 @@ def _put(part: Any, words: list[str], value: Any, key: str) -> None:
 
 
 def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop names set to null, by which a configuration file removes names that another file defines."""
+    """Return a configuration without names set to null, by which a file removes names that another file defines."""
     kept = dict(raw)
     for section in NAMED:
         if isinstance(raw.get(section), Mapping):
@@ -141,7 +144,7 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
 
 
 def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
-    """Report each name that is used but missing from the configuration, and each calibrator that isn't installed."""
+    """Report each name that is used but not defined, and a calibrator or metric that isn't installed."""
     uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
     uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
     uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
@@ -161,7 +164,7 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
 
 
 def _plugin_entry(section: str, name: str) -> str:
-    """Return the entry to add if a name that the configuration doesn't define is a plug-in's; otherwise, ""."""
+    """Return the entry that would define a missing loss or model if a plug-in has its name; otherwise, ""."""
     known = section in ("losses", "models") and name in plugins.names(section)
     return f", or add `{section}: {{ {name}: {{ name: {name} }} }}`" if known else ""
 
@@ -218,7 +221,7 @@ def _check_ladders(config: Config) -> Iterator[SpecError]:
 
 
 def _check_recipes(config: Config) -> Iterator[SpecError]:
-    """Report the recipes in grids whose layers are inconsistent."""
+    """Report each inconsistent recipe of a data set and model in a grid."""
     blocks = [block for experiment in config.experiments.values() for block in experiment.grid]
     pairs = {(dataset, model) for block in blocks for dataset in block.datasets for model in block.models}
     for dataset, model in sorted(pairs):
@@ -230,7 +233,7 @@ def _check_recipes(config: Config) -> Iterator[SpecError]:
 
 
 def _check_recipes_of_trained(config: Config) -> Iterator[SpecError]:
-    """Report each training key in a model's own recipe if the model's weights come from elsewhere."""
+    """Report each training key in the recipe of a model that isn't trained here."""
     training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
     what = f"the model isn't trained here; leave this key out (only {', '.join(EVALUATION_KEYS)} apply)"
     for name, model in sorted(config.models.items()):

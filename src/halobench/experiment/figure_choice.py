@@ -32,7 +32,7 @@ def file_stem(name: str) -> str:
 def rule_name(kind: str, stem: str) -> str:
     """Return the name of the rule that draws a figure or makes a table (`kind`).
 
-    It is an identifier, since neither ``use rule ... as`` nor ``--consider-ancient`` takes a dot.
+    The name is an identifier, since neither ``use rule ... as`` nor ``--consider-ancient`` takes a dot.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def caption(kind: str, stem: str) -> str:
 
 
 def captions(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return the captions of the `figures` and `tables` (stems) that are shown."""
+    """Return captions by stem for the figures and tables whose stems `shown` lists."""
     return {stem: caption(kind, stem) for kind in DISPLAYS for stem in shown[kind]}
 
 
@@ -76,7 +76,7 @@ def tables_read(kind: str, name: str) -> list[str]:
 
 
 def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str], losses: int) -> bool:
-    """Return whether a figure or table has something to show for these loaders, kinds of probe and calibrators.
+    """Return whether a figure or table has something to show for these loaders, probes, calibrators and losses.
 
     A figure or table always has something to show unless its file defines ``SHOWS``, ``BEYOND`` or ``LOSSES``.
     ``SHOWS`` lists loaders or kinds of probes, at least one of which is needed. With an empty list, the figure or table

@@ -187,7 +187,7 @@ class Config(Sections):
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.
 
-        The recipes' layers are merged into one recipe for each data set and model.
+        The layers of recipes are merged into one recipe for each pair of data set and model in its grid.
         """
         cells = self.cells(experiment)
         datasets, models, losses = (sorted({getattr(cell, k) for cell in cells}) for k in ("dataset", "model", "loss"))
@@ -227,7 +227,7 @@ class Config(Sections):
         return [*self.sampler(dataset), *self.calibrate.scored_by]
 
     def repair_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
-        """Return the plug-ins that a repair stage runs, as kind and name; none if its data aren't drawn."""
+        """Return the plug-ins that a repair stage runs, as kind and name; none if no plug-in draws its samples."""
         drawn = self.sampler(dataset)
         return [("models", self.models[model].name), *drawn] if drawn else []
 

@@ -57,7 +57,7 @@ class Job:
 
 
 def job_of(config: Config, stage: str, names: Mapping[str, Any]) -> Job:
-    """Return the job of a computing stage, given the wildcards of its rule."""
+    """Return the job of a stage that works on a source, model, cell or data set, given the wildcards of its rule."""
     declared, plain = STAGES[stage], {name: str(value) for name, value in names.items()}
     spec, plugins = config.task(stage, plain)
     needs = (need for source in declared.reads for need in _needs(config, source, plain))
@@ -66,7 +66,7 @@ def job_of(config: Config, stage: str, names: Mapping[str, Any]) -> Job:
 
 
 def _needs(config: Config, source: str, names: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the jobs of a stage, `source`, whose outputs are read by a job with these wildcards."""
+    """Return the names of the jobs of a stage, `source`, whose outputs are read by a job with these wildcards."""
     if source == "source":
         return [(source, config.datasets[names["dataset"]].source)]
     if source == "weights":
@@ -75,7 +75,7 @@ def _needs(config: Config, source: str, names: Mapping[str, str]) -> list[tuple[
 
 
 def _weights(config: Config, model: str) -> list[tuple[str, str]]:
-    """Return the job that provides a model's weights, if there is one: a download, or the training of another cell."""
+    """Return a list with the name of the job that downloads or trains a model's given weights; [] if none does."""
     spec = config.models[model]
     if spec.pretrained:
         return [("weights", model)]
@@ -136,7 +136,7 @@ def sources_of(kind: str, name: str) -> list[str]:
 
 
 def front_figures(config: Config, experiment: str) -> list[str]:
-    """Return the file names of an experiment's figures for the index page: its answers or else the first figure."""
+    """Return the stems of an experiment's figures for the index page: those in `QUESTIONS` or else the first figure."""
     stems = [file_stem(name) for name in config.figures(experiment)]
     return [name for name in QUESTIONS if name in stems] or stems[:1]
 
@@ -156,7 +156,7 @@ def explorer_job(
 
 
 def computed_jobs(config: Config, experiment: str) -> list[Job]:
-    """Return the jobs from whose outputs an experiment's tables are aggregated."""
+    """Return the jobs of an experiment's sources, published weights, cells and untrained references."""
     cells = config.stages(experiment)
     pretrained = sorted({cell.model for cell in cells if config.models[cell.model].pretrained})
     sources = sorted({config.datasets[cell.dataset].source for cell in cells})
@@ -194,7 +194,7 @@ def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
 def list_cells(
     experiment: str, cells: Mapping[Cell, Iterable[str]], references: Iterable[tuple[str, int]]
 ) -> dict[str, Any]:
-    """List cells, each with its stages, and references as plain data."""
+    """Return an experiment's cells, each with its stages, and its references, as plain data."""
     listed = [vars(cell) | {"path": cell.path, "stages": [*stages]} for cell, stages in cells.items()]
     scored = [{"dataset": dataset, "seed": seed, "path": f"{dataset}/seed{seed}"} for dataset, seed in references]
     return {"experiment": experiment, "cells": listed, "references": scored}

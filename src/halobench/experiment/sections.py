@@ -60,12 +60,12 @@ def _check_folder(path: str) -> str:
     return path
 
 
-# Stages that take seconds and may run in the main process of a run on a cluster. Manifests always do.
+# Stages without a device, which may run in the main process of a run on a cluster. Manifests always do.
 MAIN_PROCESS_STAGES = tuple(name for name, stage in STAGES.items() if not stage.device and name != "manifest")
 
 
 def _check_small(stages: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of small stages; raise SpecError for any other stage."""
+    """Return the stages; raise SpecError for any that isn't in `MAIN_PROCESS_STAGES`."""
     for stage in stages:
         require(stage in MAIN_PROCESS_STAGES, "", stage, one_of(MAIN_PROCESS_STAGES, stage))
     return stages
@@ -190,8 +190,9 @@ class Sections:
     )
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,
-        description="Folder of the files that loaders read from disk, mostly in torchvision's layout. Another folder"
-        " reruns nothing. Defaults to the environment variable HALOBENCH_DATA or, if it isn't set, to the folder data.",
+        description="Folder of the files that loaders read from disk, mostly in torchvision's layout. Changing the"
+        " folder reruns nothing. Defaults to the environment variable HALOBENCH_DATA or, if it isn't set, to the folder"
+        " data.",
     )
     fetch: Flag = Field(default=True, description="Download data sets that are missing from `data_root`.")
     sources: Named[SourceSpec] = Field(
@@ -231,7 +232,7 @@ class Sections:
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(
         default=(),
-        description=f"Small stages ({', '.join(MAIN_PROCESS_STAGES)}) that a run on a cluster submits as jobs. The"
-        " remaining ones run in the main process, since they would wait in a queue for longer than they take.",
+        description=f"Stages that a run on a cluster submits as jobs, out of {', '.join(MAIN_PROCESS_STAGES)}. By"
+        " default, all of these run in the main process, since most take less time than they would wait in a queue.",
     )
     experiments: Named[ExperimentSpec] = Field(description="Grids of cells. A block is the full product of its lists.")

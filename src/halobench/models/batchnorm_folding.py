@@ -12,7 +12,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def folded(model: nn.Module) -> nn.Module:
     """Return a chain of layers in eval mode whose batch norms are folded into the convolutions that they follow.
 
-    Only a plain `nn.Sequential` is changed, since nothing but the next layer can read a layer's output there. Factors
+    Only a plain `nn.Sequential` in eval mode is changed, since nothing but the next layer can read a layer's output
+    there. Factors
     and shifts are computed in float64, so outputs change only by rounding: by about 1e-6 of their magnitude in float32,
     and by bf16 rounding under autocast.
     """
@@ -30,7 +31,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _foldable(first: nn.Conv2d, second: nn.BatchNorm2d) -> bool:
-    """Return whether both layers are torch's own and the batch norm has running statistics."""
+    """Return whether both layers are torch's own, without hooks, and the batch norm has running statistics."""
     plain = type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d
     return plain and second.running_mean is not None and not (_intercepted(first) or _intercepted(second))
 

@@ -54,7 +54,7 @@ def build(
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
-    """Raise SpecError if a model takes only images (a library's model, or one whose file sets ``IMAGES = True``)."""
+    """Raise SpecError if a model takes only images: one that resizes, a library's, or one whose file has ``IMAGES``."""
     refuse(spec.resize is not None, "resize", "the samples aren't images; leave this key out")
     normalised = isinstance(spec.preprocess, Normalisation)
     refuse(normalised, "preprocess", "the samples aren't images; leave this key out")
@@ -94,7 +94,7 @@ def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...
 def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Build a model without its resizing or preprocessing.
 
-    A network from another package that has a fixed size is built from its options alone.
+    If a builder doesn't take a shape and a number of classes, the network is built from its options alone.
     """
     shape = image_shape(spec, input_shape)
     options = dict(spec.options)
@@ -123,7 +123,8 @@ def kept_rows(
 ) -> dict[str, list[int] | None]:
     """Return the rows of given weights to keep, for each tensor whose shape depends on the number of classes.
 
-    The spec's `outputs` select rows. Without `outputs`, a model to be fine-tuned keeps no rows (None), others keep all.
+    The spec's `outputs` select rows. Without `outputs`, a model to be fine-tuned keeps no rows (None), and the mapping
+    is empty for other models, which keep all rows.
     """
     if spec.outputs is None:
         return dict.fromkeys(_heads(spec, input_shape, classes)) if spec.finetune else {}

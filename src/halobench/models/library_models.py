@@ -56,7 +56,7 @@ def adapt(
 
 
 def native_size(name: str) -> tuple[int, int]:
-    """Return the height and width of the images that timm's own weights for ``timm/NAME`` expect."""
+    """Return the height and width of images that timm's weights for ``timm/NAME`` expect; 224 each if it has none."""
     import timm
 
     _check_name(name)

@@ -58,7 +58,7 @@ class Normalise(nn.Module):
 class Preprocessed(nn.Module):
     """A model preceded by its own preprocessing, for images that are normalised for a data set.
 
-    The preprocessing undoes the data set's normalisation, resizes images to `side` (unless that is None), and
+    The preprocessing undoes the data set's normalisation, resizes images to `side` (unless it is None), and
     normalises pixels in [0, 1] by the model's moments (mean and standard deviation). The data set's moments are for
     pixel values up to 255. If the probe walks beyond the valid pixel range, the model sees pixels outside [0, 1].
     """

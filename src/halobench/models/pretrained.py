@@ -62,7 +62,7 @@ def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
 
 
 def check(spec: ModelSpec, model: nn.Module, kept: Kept) -> None:
-    """Raise SpecError, naming the first mismatched tensor, unless a spec's file or package has weights for `model`."""
+    """Raise SpecError, naming the first mismatched tensor, if a spec's file or package has weights that don't fit."""
     with torch.device("cpu"):
         if spec.weights is not None:
             _fitting(Path(spec.weights), *_read(Path(spec.weights)), model, kept)
@@ -104,9 +104,9 @@ def _fitting(
 def _named_for(model: nn.Module, values: Mapping[str, torch.Tensor], ordered: bool) -> dict[str, torch.Tensor]:
     """Return the tensors `values`, renamed as in `model`.
 
-    If no name in `values` is one of the model's, the prefix ``model.``, which resizing or preprocessing adds, is
-    removed. If the names still don't match, but are `ordered` as in another project's model, and the last parts of the
-    names, such as ``running_mean``, are the same as the model's, the model's names are used in order.
+    If no name in `values` is one of the model's, and all begin with ``model.``, which resizing or preprocessing adds,
+    this prefix is removed. Otherwise, if the tensors are `ordered` as in another project's model, and the last parts of
+    their names, such as ``running_mean``, are the same as the model's, the model's names are used in order.
     """
     wanted, prefix = list(model.state_dict()), "model."
     if not values or set(values) & set(wanted):

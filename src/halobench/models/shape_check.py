@@ -26,7 +26,7 @@ def check(
     samples: int = 2,
     names: Sequence[str] = (),
 ) -> int:
-    """Build a model without allocating its weights and run it on `batch` samples, in training and eval mode.
+    """Build a model, without its weights if possible, and run it on `batch` samples, in training and eval mode.
 
     `samples` is the number of training samples, which matters for a model that is built around them, and `names` are
     the class names, if any. Weights in a file or a package are read to check that they are finite and belong to this
@@ -53,7 +53,7 @@ def check(
 
 
 def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> None:
-    """Check that a model is a piecewise affine network of known layers, without allocating its weights."""
+    """Raise SpecError unless a model is a piecewise affine network of known layers."""
     _on_meta_or_cpu(lambda: network_of_layers(build(spec, input_shape, classes).eval(), input_shape))
 
 

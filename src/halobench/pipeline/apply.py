@@ -1,6 +1,6 @@
 """Run the command ``apply``, which isn't a stage of the workflow: map new logits with a saved calibrator, in blocks.
 
-Files of any size are mapped within a few hundred megabytes of memory. The output has the input's format. An .npz file
+Only an .npy or .npz array stored by column is read as a whole. The output has the input's format. An .npz file
 has ``probabilities`` for each array of logits or probabilities (``test_probabilities`` for ``test_logits``) and, if
 known, the ``names`` of the classes in the order of the columns. An .npy file is one array. A table has the columns
 probability_NAME, after the input's columns that aren't logits or probabilities. Arrays of float32 give float32, and all
@@ -49,7 +49,7 @@ def run_apply(path: Path, file: Path, out: Path, trust: bool = False) -> None:
 
 @contextlib.contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Turn decoders' errors, which have a dozen types, into a SpecError that names the file."""
+    """Turn decoders' errors, except ImportError and OSError, into a SpecError that names the file."""
     try:
         yield
     except (SpecError, ImportError, OSError):

@@ -24,7 +24,10 @@ FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz", "calibrator.np
 def run_diagnose(
     file: Path, seed: int, out: Path | None = None, floor: float | None = None, calibrator: str | None = None
 ) -> None:
-    """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`."""
+    """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`, if any.
+
+    For an HDF5 file in CalArena's layout, a table of the file's pairs is printed instead.
+    """
     if out is not None:
         refuse(out.exists() and not out.is_dir(), "--out", f"{out} is a file; pass a folder for the results")
         for name in FILES:

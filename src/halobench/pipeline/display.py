@@ -43,7 +43,7 @@ def displaying(
 
 
 def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:
-    """Return a plug-in's result; if it raises an error, log the traceback, ending with the plug-in's own line."""
+    """Return a plug-in's result; if it fails, print the traceback, and raise a SpecError that names the line."""
     function = plugins.load(kind, name)
     try:
         return function(*tables)

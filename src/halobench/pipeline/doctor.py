@@ -49,7 +49,7 @@ def _machine() -> str:
 
 
 def _extras() -> str:
-    """Say which extras are complete, and how to install the other extras."""
+    """Return a line that says which extras are complete, and how to install others."""
     missing = [name for name, modules in EXTRAS.items() if not all(map(importlib.util.find_spec, modules))]
     present = [name for name in EXTRAS if name not in missing]
     others = f"; not installed: {', '.join(missing)} (e.g. {install(missing[0])})" if missing else ""
@@ -57,7 +57,7 @@ def _extras() -> str:
 
 
 def _devices() -> tuple[list[str], list[str]]:
-    """Return lines on torch and each GPU, and the problems that a job would have with GPUs."""
+    """Return lines on torch and each GPU that jobs may use, and the problems that a job would have with GPUs."""
     import torch
 
     from halobench.training.device import why_no_cuda
@@ -100,7 +100,7 @@ def _driver() -> tuple[str, str]:
 
 
 def _describe(uuid: str) -> tuple[str, list[str]]:
-    """Return a GPU's name and memory, and what would keep jobs from using it."""
+    """Return a description of a GPU, and the problems that a job may have with it."""
     import pynvml
 
     try:
@@ -126,7 +126,7 @@ def _describe(uuid: str) -> tuple[str, list[str]]:
 
 
 def _slurm() -> str:
-    """Say whether this process is a SLURM job, or else whether this machine can submit SLURM jobs."""
+    """Return a line that says whether this process is a SLURM job or, if not, whether this machine can submit any."""
     if job := os.environ.get("SLURM_JOB_ID"):
         return f"SLURM: this is job {job}, on {os.environ.get('SLURMD_NODENAME', 'an unknown node')}"
     if shutil.which("sbatch"):
@@ -135,7 +135,7 @@ def _slurm() -> str:
 
 
 def _folders() -> str:
-    """Say how much space is free in the working directory, where results go."""
+    """Return a line that says how much space is free in the working directory, where results go."""
     return f"results go to {Path.cwd()}, with {size(shutil.disk_usage('.').free)} free"
 
 

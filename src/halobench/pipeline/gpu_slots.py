@@ -1,4 +1,4 @@
-"""Assign concurrent processes on one machine to different devices, by GPU slots.
+"""Spread concurrent processes on one machine over its GPUs, by slots.
 
 Snakemake's ``gpu`` resource limits how many jobs use GPUs at once; this module finds a GPU for each of these jobs. Each
 device has a fixed number of slots. A slot is a file that is locked by the process using it, and the system releases the
@@ -57,7 +57,7 @@ def list_gpus() -> dict[str, str]:
 def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list[Device]:
     """Return the devices that a process may take, once each: the entries of CUDA_VISIBLE_DEVICES, or all of `gpus`.
 
-    An entry that matches no device is an error, because CUDA would ignore it and all later entries.
+    SpecError is raised for an index or GPU's UUID that matches no GPU, as CUDA would ignore it and all later entries.
     """
     if not gpus or VISIBLE not in environ:
         return [Device(uuid, uuid) for uuid in gpus.values()]
@@ -108,7 +108,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
 
 
 def without_gpus() -> contextlib.AbstractContextManager[None]:
-    """Hide all GPUs in a context: some of torch's optimisers start CUDA even if everything is on the CPU."""
+    """Return a context without GPUs, since some of torch's optimisers start CUDA even if everything is on the CPU."""
     return _environment({VISIBLE: ""})
 
 
@@ -134,7 +134,7 @@ def _lock_folder() -> Path:
 
 
 def free_slots(device: Device) -> str:
-    """Say how many slots of a device jobs hold, without taking a slot."""
+    """Return, in words, how many slots of a device jobs hold."""
     held = 0
     for path in _lock_folder().glob(f"{device.uuid.replace('/', '_')}.*.lock"):
         with contextlib.suppress(Timeout, OSError), FileLock(path, blocking=False, fallback_to_soft=False):
@@ -144,7 +144,7 @@ def free_slots(device: Device) -> str:
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
-    """Take a slot as soon as any is free; print a line if no slot is free at first."""
+    """Take a slot as soon as any is free, and return it; print a line if no slot is free at first."""
     folder = _lock_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
 
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:
-    """Take a slot on the device with the most free slots (the first in a tie); return None if no slot is free."""
+    """Take and return a slot on the device with the most free slots (the first in a tie); None if no slot is free."""
     with FileLock(folder / "choose.lock", fallback_to_soft=False):  # otherwise, two processes could block each other
         free = []
         for device in devices:

@@ -1,8 +1,8 @@
 """Define the protocol that all stages share: a stage turns files into other files and seals these with a record.
 
-A stage itself parses the spec, does the work and writes the outputs. This module does everything else in a stage's run:
-it refuses code that was edited after the start of the run, removes files that killed writers left behind, takes a GPU
-slot, handles signals, and seals the outputs with a record.
+A stage itself parses the spec, does the work and writes the outputs. This module refuses code that was edited after the
+start of the run, removes files that killed writers left behind, and seals the outputs with a record. For a stage that
+saves checkpoints, it also takes a GPU slot and handles signals.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class StageRun:
             _WRITERS[path.suffix](path, content)
 
     def claim_folder(self) -> None:
-        """Hold the folder until the record is written, unless a process that started later has written another result.
+        """Hold the folder until the record is written; raise SpecError if a later process has written another result.
 
         An orphaned process of a killed run may end long after its cell's spec was edited and the cell recomputed.
         """
@@ -136,10 +136,9 @@ def check_folder(source: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def resumable(run: StageRun, device: str, every: float, slots: int) -> Iterator[Callable[[str], Checkpoint]]:
-    """Take a GPU slot, handle signals, and name the cell in the error if the cell diverges or is stopped.
+    """Take a GPU slot if needed, handle signals, and name the cell in the error if the cell diverges or is stopped.
 
-    Yields a function that notes the device and returns the run's checkpoint, which also depends on the
-    contents of the files that the stage reads.
+    Yield a function that notes the device passed to it and returns the run's checkpoint.
     """
     from halobench.training.checkpoint import Checkpoint, Signals
     from halobench.training.device import name_device_errors
@@ -190,7 +189,7 @@ def _naming(folder: Path) -> Iterator[None]:
 
 
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Parse each part of a stage's spec, which must have no parts other than `kinds`."""
+    """Return the parsed parts of a stage's spec; raise SpecError for a part that isn't among `kinds`."""
     if not isinstance(spec, Mapping):
         raise SpecError("spec", spec, f"a mapping with the keys {', '.join(kinds)}")
     for key in spec:

@@ -32,20 +32,20 @@ DEFAULT = "config.yaml"  # the configuration file in the working directory, whic
 
 @dataclass(frozen=True)
 class Arguments:
-    """Snakemake's command-line arguments, as given and as parsed by Snakemake."""
+    """Arguments of Snakemake's command line, as words and as options that Snakemake has parsed."""
 
     words: tuple[str, ...]
     options: argparse.Namespace
 
     @property
     def snakefile(self) -> Path | None:
-        """Return the Snakefile that Snakemake would read, or None if there is no Snakefile."""
+        """Return the path from ``--snakefile``, or else the first existing one in `SNAKEFILES`; None if none exists."""
         names = [self.options.snakefile] if self.options.snakefile else filter(os.path.exists, SNAKEFILES)
         return next(map(Path, names), None)
 
     @property
     def is_ours(self) -> bool:
-        """Return whether the Snakefile is this project's own, rather than one that uses its workflow as a module."""
+        """Return whether the Snakefile includes an existing ``rules/stages.smk``, as halobench's own Snakefile does."""
         path = self.snakefile
         if path is None or not path.is_file():
             return False
@@ -54,22 +54,22 @@ class Arguments:
 
     @property
     def asks(self) -> bool:
-        """Return whether Snakemake answers a question instead of running anything (dry runs don't count)."""
+        """Return whether an option such as ``--lint`` or ``--report`` replaces the run; dry runs don't count."""
         return any(QUESTIONS.fullmatch(name) and value for name, value in vars(self.options).items())
 
     def with_options(self, *options: str) -> list[str]:
-        """Return all words with further options inserted before targets that follow ``--``."""
+        """Return all words, with `options` inserted before ``--`` or, without ``--``, added at the end."""
         end = [*self.words, "--"].index("--")
         return [*self.words[:end], *options, *self.words[end:]]
 
 
 def read_arguments(words: Sequence[str], results: Path | None = None) -> Arguments:
-    """Read Snakemake's arguments, adding a results folder as the last value of the configuration.
+    """Return Snakemake's arguments, parsed; a `results` folder, if any, is added to the values of ``--config``.
 
-    Dotted keys, which Snakemake refuses on its command line, are passed in a temporary file.
+    Dotted keys in ``--config``, which Snakemake refuses, are passed in a temporary file.
 
-    OSError is raised for arguments that Snakemake would misunderstand: configuration files or values given by two
-    options, since Snakemake would use only the last, and a value without a key.
+    OSError is raised if Snakemake can't parse the arguments, if a value has no key, or if two options give
+    configuration files or values, since Snakemake would use only the last. SpecError is raised if a key is set twice.
     """
     arguments = Arguments(tuple(words), _parsed(words))
     before = [word.partition("=")[0] for word in words[: [*words, "--"].index("--")]]
@@ -106,7 +106,7 @@ def _written(config: dict[str, Any]) -> str:
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
-    """Parse Snakemake's arguments, without profiles."""
+    """Return Snakemake's arguments as Snakemake parses them, without reading profiles."""
     from snakemake.cli import get_argument_parser  # named in Snakemake's documentation, under "All Options"
     from snakemake.exceptions import CliException
     from snakemake_interface_common.exceptions import WorkflowError
@@ -135,11 +135,9 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_arguments(arguments: Arguments) -> None:
-    """Check the files that Snakemake's arguments refer to, before Snakemake fails on one of them.
+    """Raise OSError if there is no Snakefile, no core is requested, or a profile or configuration can't be used.
 
-    OSError is raised if there is no workflow or no core, if the workflow profile doesn't exist (which Snakemake
-    ignores), if its executor's plug-in isn't installed, or if a configuration file can't be read (with the line
-    number).
+    A workflow profile must exist, although Snakemake ignores a missing one.
     """
     options = arguments.options
     elsewhere = options.profile or arguments.asks  # a profile may specify a Snakefile
@@ -160,7 +158,10 @@ def check_arguments(arguments: Arguments) -> None:
 
 
 def check_profile(profile: str) -> None:
-    """Raise FileNotFoundError unless a workflow profile exists and its executor's plug-in is installed."""
+    """Raise OSError if a workflow profile is missing, sets a key too early, or needs an executor that isn't installed.
+
+    The profile ``none`` stands for no profile, and passes.
+    """
     if profile == "none":
         return
     if not Path(profile).exists():

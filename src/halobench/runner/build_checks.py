@@ -37,7 +37,7 @@ CERTIFIED = "certified"  # the kind of probe that accepts only networks made of 
 
 
 def run(config: Config, results: Path) -> list[str]:
-    """Build everything that the experiments to be run need, and return a line for each problem."""
+    """Build the parts of the experiments to be run, and return a line for each problem."""
     build = _Build(config, results)
     for name in sorted({config.datasets[cell.dataset].source for cell in build.cells}):
         build.check_source(name)
@@ -53,7 +53,7 @@ def run(config: Config, results: Path) -> list[str]:
 
 
 def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the kind and name of each figure and table from outside the package."""
+    """Yield the kind and name of each figure and table from outside the package in the experiments to be run."""
     for kind in DISPLAYS:
         named = {name for experiment in _to_run(config) for name in getattr(config.experiments[experiment], kind) or ()}
         yield from ((kind, name) for name in sorted(named) if ":" in name)
@@ -75,7 +75,7 @@ def _to_run(config: Config) -> list[str]:
 
 
 class _Build:
-    """A pass over a configuration that builds its parts; parts that depend on a faulty part are skipped."""
+    """A pass over a configuration that builds its parts and notes their problems."""
 
     def __init__(self, config: Config, results: Path):
         self.config, self.results = config, results
@@ -105,7 +105,7 @@ class _Build:
         return self.results_of[key]
 
     def check_source(self, name: str) -> None:
-        """Check a source's description, as written or as given by its loader."""
+        """Keep a source's description, as written before or as given by its loader, or note the loader's problem."""
         written = written_description(self.config, name, self.results)
         if source := written or self.attempt(f"sources.{name}", sources.describe, self.config.sources[name]):
             self.descriptions[name] = source
@@ -119,7 +119,7 @@ class _Build:
             self.attempt(f"datasets.{name}", splits.check_size, dataset, source.size, source.parts, seed)
 
     def check_cell(self, cell: Cell) -> None:
-        """Score a batch with a cell's loss, and run its model on batches like those that the loss returns."""
+        """Check a cell's loss, its augmentation, its model, and whether certified probes accept the model."""
         dataset, model = self.config.datasets[cell.dataset], self.config.models[cell.model]
         source = self.descriptions.get(dataset.source)
         rows = self._rows(cell, source)
@@ -141,7 +141,7 @@ class _Build:
                     self.attempt_once(own, f"probes.{name}", check_certified, model, source, cell.model)
 
     def check_calibration(self) -> None:
-        """Fit and score calibrators and metrics from outside the package on a few random logits."""
+        """Fit calibrators and compute metrics from outside the package on random logits, and note problems."""
         from halobench.calibration.calibrate_cell import calibrate
 
         classes = min((source.classes for source in self.descriptions.values()), default=3)
@@ -164,7 +164,7 @@ class _Build:
         self.problems[before:] = [f"{problem}{tail}" for problem in self.problems[before:]]
 
     def _rows(self, cell: Cell, source: sources.Description | None) -> int:
-        """Return the number of rows in a cell's training batches, which its loss may increase."""
+        """Return the number of rows that a cell's loss makes of a training batch; 2 if the model isn't trained."""
         from halobench.losses import checks  # imports torch
 
         place, spec = f"losses.{cell.loss}", self.config.losses[cell.loss]
@@ -186,7 +186,7 @@ class _Build:
         return f"{self.config.layer_that_sets(cell.dataset, cell.model, key)}.{key}"
 
     def _check_augmentation(self, cell: Cell, source: sources.Description) -> None:
-        """Raise SpecError if training would pad images by at least their side, or treat features as images."""
+        """Raise SpecError if training would pad images by at least their shorter side, or treat features as images."""
         recipe, name = self.config.recipe(cell.dataset, cell.model), self.config.datasets[cell.dataset].source
         if len(source.shape) == 1:
             for key in IMAGE_KEYS:
@@ -199,7 +199,10 @@ class _Build:
         require(fits, self._place(cell, "random_crop"), recipe.random_crop, what)
 
     def _check_model(self, cell: Cell, source: sources.Description, rows: int, part: int) -> int:
-        """Check a model on `part` samples; if it fails only on a single sample, report the recipe that leads to it."""
+        """Run a model on `part` samples, and return the bytes that it takes.
+
+        If the model fails on one sample but works on two, SpecError names the key that leads to single samples.
+        """
         from halobench.models import shape_check
 
         spec, points = self.config.models[cell.model], self.config.datasets[cell.dataset].train
@@ -223,10 +226,10 @@ class _Build:
 
 
 def written_description(config: Config, name: str, results: Path) -> sources.Description | None:
-    """Return the description of a source that reads from disk if it was written with its current spec and code.
+    """Return the written description of a source that reads from disk; None unless its spec and code are unchanged.
 
-    The original files of a written source may have been deleted. A loader declares by ``FROM_DISK = True`` that it
-    reads from disk.
+    The original files of a written source may have been deleted since. A loader declares by ``FROM_DISK = True`` that
+    it reads from disk.
     """
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
@@ -240,12 +243,12 @@ def written_description(config: Config, name: str, results: Path) -> sources.Des
 
 
 def smallest_part(micro: int | None, rows: int) -> int:
-    """Return the number of samples, capped at 2, in the smallest part of a batch of `rows` that a model receives."""
+    """Return the size of the smallest part of a batch of `rows`, cut into parts of `micro` rows if any; at most 2."""
     return min(rows % (micro or rows) or micro or rows, 2)
 
 
 def check_certified(spec: ModelSpec, description: sources.Description, name: str) -> None:
-    """Raise SpecError, naming the layer, if a model has a layer that can't be bounded."""
+    """Raise SpecError unless a model consists only of layers that certified probes know."""
     from halobench.models import shape_check
 
     try:

@@ -26,10 +26,10 @@ CELL_COLUMNS = ("dataset", "model", "loss", "noise")  # of cells, known before a
 
 
 def untested(claims: Iterable[Claim], config: Config) -> Iterator[SpecError]:
-    """Yield an error for each of a user's own claims that a run can't test, e.g. since no cell meets one of its sides.
+    """Yield an error for each of a user's own claims that a run can't test, e.g. because no cell meets its conditions.
 
-    These errors aren't raised, since the claims file may serve several configurations; SpecError is raised for names
-    that no grid has. Claims of other kinds come with the package and may be about other grids.
+    These errors aren't raised, since the claims file may serve several configurations. SpecError is raised for names
+    that no grid can have. Only claims of kind ``own`` are considered; others may be about other grids.
     """
     own = [claim for claim in claims if claim.kind == "own"]
     if not own:
@@ -67,7 +67,7 @@ def _sides(claim: Claim) -> list[dict[str, Any]]:
 
 
 def _check_vocabulary(claim: Claim) -> None:
-    """Raise SpecError if a side names a value that the tables of no grid have."""
+    """Raise SpecError if a side names labels, points, a split or a quantity that no grid's tables have."""
     for side in _sides(claim):
         drawn = side.get("split") != "test"  # test samples are scored by other labels
         labels = tuple(label for label in LABELS if drawn or label != "drawn")
@@ -76,7 +76,7 @@ def _check_vocabulary(claim: Claim) -> None:
 
 
 def _check_names(claim: Claim, side: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> None:
-    """Raise SpecError if a side names a value of a column that isn't among its `names`."""
+    """Raise SpecError if a side names a value that `names` doesn't list for the value's column."""
     for column, known in names.items():
         for value in plain_names(side.get(column, ())):
             require(value in known, f"claims.{claim.name}.{column}", value, one_of(known, value))
@@ -92,7 +92,7 @@ def _check(claim: Claim, grid: pd.DataFrame, config: Config) -> None:
 
 
 def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Config) -> set[tuple[str, str]]:
-    """Return the pairs of data set and model with a cell that meets one side's conditions, or raise SpecError."""
+    """Return the pairs of data set and model with a cell that meets a side's conditions; raise SpecError if none."""
     place = f"claims.{claim.name}"
     _check_names(claim, side, {"probe": (*config.probes,)})
     _check_names(claim, side, {"calibrator": config.calibrate.names} if claim.table == "metrics" else {})

@@ -28,7 +28,7 @@ def say(line: str) -> None:
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return lines about what a run found and wrote, from its jobs' outputs or, without jobs, from existing pages."""
+    """Return lines about what a run found and wrote, from its jobs' `outputs`; if none, name the index page."""
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
         index = _place[0] / INDEX
@@ -55,13 +55,13 @@ def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str
 
 
 def full_disk_line(folder: Path, least: int = 2**20) -> str:
-    """Return a warning if fewer than `least` bytes are free, since jobs may have no room for logs; otherwise, ""."""
+    """Return a warning if fewer than `least` bytes are free where `folder` is, too few for logs; otherwise, ""."""
     free = shutil.disk_usage(nearest_existing(folder)).free
     return f"{folder}: No space left on device ({size(free)} free): make room first." if free < least else ""
 
 
 def answer_lines(answers: Path) -> list[str]:
-    """Return lines with the answers to the four questions and the outcomes of a user's own claims, from `answers`."""
+    """Return lines with answers to the four questions and outcomes of a user's own claims; [] if there are none."""
     try:
         said = read_json(answers, ["answers", "claims"])
         lines = [f"{each['question']} {each['takeaway'] or each['short']}" for each in said["answers"]]

@@ -1,8 +1,9 @@
 """Run jobs in forks of a process that has already imported the modules that stages need (Linux only).
 
-Importing torch and pandas takes longer than training many of the cells. A job's `halobench` process sends the server
-its arguments, environment and open files, passes on its signals, and exits in the same way as its fork. If this process
-or the run's main process is killed, so is the fork. A job that might behave differently in a fork runs without one.
+Importing torch and pandas can take longer than training a small cell. A job's `halobench` process sends the server
+its arguments, environment and standard streams. It then passes signals on to its fork, and ends with the fork's exit
+code. If the job's process or the run's main process is killed, the fork is killed too. A job that might behave
+differently in a fork runs without one.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ _started: list[Any] = []  # keeps the server's standard input open for as long a
 
 
 def start(folder: Path | str = ".") -> None:
-    """Start a server that lives as long as this process, and put its address in the environment (Linux only).
+    """Start a server that lives as long as this process, and put its address in the environment.
 
-    The server works in the folder of the jobs, where matplotlib looks for its settings.
+    On systems other than Linux, or if the environment already has an address, nothing happens. The server works in
+    `folder`, the folder of the jobs, where matplotlib looks for its settings.
     """
     import subprocess
 
@@ -56,7 +58,7 @@ def start(folder: Path | str = ".") -> None:
 
 
 def ask(arguments: list[str]) -> int | None:
-    """Let a fork run `arguments`; return its exit code, or None if this process has to run them."""
+    """Let a fork run `arguments`; return its exit code as a shell would, or None if this process has to run them."""
     variables = {name: os.environ[name] for name in VARYING & os.environ.keys()} | {PLACE: ""}  # no forks of forks
     job = {"arguments": arguments, "folder": os.getcwd(), "path": sys.path, "vary": variables, "setting": _setting()}
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -90,20 +92,20 @@ def ask(arguments: list[str]) -> int | None:
 
 
 def _is_ours(line: socket.socket) -> bool:
-    """Return whether the process at the other end of a socket is this user's, since anyone can use its address."""
+    """Return whether the process at the other end of a socket is this user's, since any user can connect."""
     credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)  # process, user, group
     return int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid()
 
 
 def _setting() -> str:
-    """Return, as text, the settings that determine how Python, the package and libraries load; forks share these."""
+    """Return, as text, what determines how Python, the package and libraries load; it must be the same for a fork."""
     variables = sorted(item for item in os.environ.items() if item[0] not in VARYING)
     files = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(__file__).parents[1].rglob("*.py"))
     return repr([sys.prefix, sys.version, sys.flags, sys.path[1:], variables, files])
 
 
 def serve() -> None:
-    """Fork for each job until standard input ends; return only in forks, which have become the jobs' processes."""
+    """Fork for each accepted job until standard input ends; return only in forks, which become the jobs' processes."""
     setting, listener = _setting(), socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps forks
     while 0 not in select.select([0, listener.fileno()], [], [])[0]:
@@ -128,8 +130,8 @@ def serve() -> None:
 def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Return the requested job and its open files, which are both empty if there is no valid request.
 
-    Other users' requests are ignored, and a process that sends nothing, such as a stopped job, isn't waited for, so
-    that neither can block other jobs. A job sends its message as soon as it is connected.
+    Other users' requests are ignored. A process that sends nothing, such as a stopped job, is waited for only
+    `PATIENCE` seconds; jobs send their messages as soon as they are connected.
     """
     job, files = dict[str, Any](), list[int]()
     if _is_ours(line):
@@ -141,7 +143,7 @@ def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _load(stage: str) -> bool:
-    """Import a stage's modules; return whether a fork would lose no threads (Arrow restarts its threads in a fork)."""
+    """Import a stage's modules; return whether a fork would lose no threads (except that of Arrow's allocator)."""
     from halobench.core import plugins
     from halobench.experiment.code_version import read_ahead, stage_modules
     from halobench.storage.layout import STAGES
@@ -158,7 +160,7 @@ def _load(stage: str) -> bool:
 
 
 def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
-    """Fork again to become the job's process; its parent reports its end, and kills it if the job or run is gone."""
+    """Fork again to become the job's process; the parent reports how the fork ends, and kills it if the job is gone."""
     import tempfile
 
     from halobench.storage import provenance

@@ -35,7 +35,7 @@ def name() -> str:
 
 
 def enrol(folder: Path) -> None:
-    """Register this process as a run in the working directory `folder` until it ends; a second call does nothing."""
+    """Register this process as a run in `folder` until the process ends; a second call does nothing."""
     path = _locks(folder) / f"{name()}.lock"
     if path in _held:
         return
@@ -76,7 +76,7 @@ def _locks(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _deciding(folder: Path) -> Iterator[None]:
-    """Hold, for a few seconds, the lock that runs take one at a time to enrol and to clean up after dead runs."""
+    """Hold the lock that runs take, one at a time, to enrol and to clean up after dead runs."""
     # Without locks, filelock would wait for any file of this name, also one that was copied here.
     lock = FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True, fallback_to_soft=False)
     try:
@@ -94,7 +94,8 @@ def _deciding(folder: Path) -> Iterator[None]:
 def enrol_in_shared(results: Path, folder: Path, records: Collection[str]) -> None:
     """Also register this run in a results folder outside the working directory, with the records of its jobs.
 
-    Other runs that write to this folder are printed. OSError is raised if another run has some of the same jobs.
+    A line is printed about each other run that writes to this folder. OSError is raised if another run has some of the
+    same jobs.
     """
     place = results.resolve()
     if place.is_relative_to(folder.resolve()):
@@ -122,7 +123,7 @@ def _listed(folder: Path, run: str) -> list[str]:
 
 
 def enrol_unlocked(options: argparse.Namespace) -> list[str]:
-    """Enrol, and remove the locks of dead runs if no other run is alive; return the live runs."""
+    """Enrol this run, and unlock the directory if only dead runs locked it; return other runs that may be alive."""
     folder = options.directory
     (folder / STATE).mkdir(parents=True, exist_ok=True)
     with _deciding(folder):
@@ -144,7 +145,7 @@ def enrol_unlocked(options: argparse.Namespace) -> list[str]:
 
 
 def forget_other_hosts(folder: Path) -> None:
-    """Interpret the user's ``--unlock`` to mean that runs on other hosts are dead, unless any is known to be alive."""
+    """Remove the locks of other runs, as the user's ``--unlock`` asks; raise OSError if one is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
             host, _, process = path.stem.rpartition("-")
@@ -154,7 +155,7 @@ def forget_other_hosts(folder: Path) -> None:
 
 
 def _words(run: str) -> str:
-    """Explain what to do about another run."""
+    """Return a line that says where another run is, and what to do about it."""
     host, _, process = run.rpartition("-")
     if host == platform.node():
         return f"run {process} on {host} is running here; if both write the same files, wait for it to end"
@@ -163,7 +164,7 @@ def _words(run: str) -> str:
 
 
 def name_left_jobs(folder: Path) -> None:
-    """List the jobs that dead runs left in a cluster's queue, if SLURM responds."""
+    """Print the jobs that dead runs left in a cluster's queue, if SLURM responds."""
     if not queue.noted(folder / SUBMITTED):
         return
     with contextlib.suppress(queue.SlurmError):
@@ -173,7 +174,7 @@ def name_left_jobs(folder: Path) -> None:
 
 
 def settle_left_jobs(folder: Path, cancel: bool) -> None:
-    """Make sure that no jobs of dead runs remain in a cluster's queue, and then forget these runs."""
+    """Cancel the pending jobs of dead runs, wait for the running ones (or `cancel` them too), and forget these runs."""
     runs = queue.noted(folder / SUBMITTED)
     try:
         settled = queue.settle(runs, cancel, lambda line: end_of_run.say(f"jobs of a run that died: {line}"))

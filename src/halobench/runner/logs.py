@@ -18,7 +18,7 @@ SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results; by
 
 
 def stage_of(rule: str) -> str:
-    """Return a rule's stage; all figures share a stage, as do all tables, and as do partial and full results."""
+    """Return the stage of a rule, such as ``figure`` for the rule of any figure; other names are returned unchanged."""
     return match[1] if (match := STAGE.search(rule)) else rule
 
 
@@ -49,7 +49,7 @@ class Job:
 
     @property
     def age(self) -> float:
-        """Return the seconds since the job's start."""
+        """Return the seconds since the job was started or submitted."""
         return time.time() - self.since
 
     @property
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """Return the job's state: running, in the queue, failed, or stopped by a signal."""
+        """Return the job's state: "running", "in the queue", "failed" or, after a signal, "stopped"."""
         if self.reason:
             return "stopped" if STOPPED in self.reason else "failed"
         return "running" if self.local or self.written else "in the queue"
@@ -98,7 +98,7 @@ def describe_logs(results: Path, cell: str, most: int = 3) -> list[str]:
 
 
 def _slurm_logs(results: Path, stage: str, cell: str) -> list[Path]:
-    """Return the logs that SLURM wrote for a cell's job, or for the group that it ran in, oldest first."""
+    """Return the paths of the logs that SLURM wrote for a cell's job, or for the group that it ran in, oldest first."""
     name = re.sub(r"(^|/)seed(\d+)$", r"\1\2", cell).replace("/", "_")  # as written by the executor plug-in
     paths: list[Path] = []
     for folder in (results / place for place in SLURM_LOGS):

@@ -52,10 +52,11 @@ from halobench.storage.manifest import list_files
 
 
 def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> RuleInputs:
-    """Return the rules' functions, after checking the configuration unless this process has already prepared it.
+    """Return the rules' functions, after checking the configuration unless this process has already checked it.
 
-    `config` is the configuration as read by Snakemake, in which values set by ``--config`` aren't parsed yet. `config`
-    isn't changed, since it may belong to another workflow, and Snakemake evaluates a module once per ``use rule``.
+    `config` is the configuration as read by Snakemake, which leaves numbers in lists and mappings of ``--config`` as
+    text. `config` isn't changed, since it may belong to another workflow, and Snakemake evaluates a module once per
+    ``use rule``.
     """
     set_search_paths(workflow.basedir)
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
@@ -111,14 +112,14 @@ class RuleInputs:
         )
 
     def place(self, manifest: str) -> None:
-        """Note the location of the results folder, from the path of its manifests."""
+        """Note the location of the results folder, from the path of its manifests, and check the folders below it."""
         self.results = Path(manifest).parents[1]
         end_of_run.note_place(self.results)
         paths = attempt("The figures and tables have", self._paths)
         attempt("The results have", validation.check_folders, [f"{self.results}/{path}" for path in paths])
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
-        """Return a stage's job for its rule's wildcards; `name` is the name of a figure's or table's files."""
+        """Return a stage's job for its rule's wildcards; `name` is the stem of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
         if stage == "explorer" and scope:
             return explorer_of_finished(self.config, {name: self.inventory(name) for name in self.experiments(scope)})
@@ -159,7 +160,7 @@ class RuleInputs:
     # Functions of rules come from methods, since a lambda in a rule's body would see the last stage of the loop.
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
-        """Return the input files of a stage's rule, by the stage that writes them."""
+        """Return the input files of a stage's rule, or functions that return them, by the stage that writes them."""
         return {source: self._files(stage, source) for source in stage.reads}
 
     def _files(self, stage: Stage, source: str) -> Any:
@@ -177,7 +178,7 @@ class RuleInputs:
         ]
 
     def tables(self, kind: str, name: str) -> dict[str, list[str]]:
-        """Return the tables that a "figure" or "table" reads, by the stage that writes them."""
+        """Return the paths of the tables that a "figure" or "table" reads, and of ``runs``, by the writing stage."""
         names = dict.fromkeys([*attempt(f"The {kind}s have", tables_read, f"{kind}s", name), "runs"])
         place = self.path(STAGES["aggregate"], "tables/{experiment}")
         read = {
@@ -187,7 +188,7 @@ class RuleInputs:
         return {source: paths for source, paths in read.items() if paths}
 
     def outputs(self, stage: Stage, name: str = "") -> dict[str, Any]:
-        """Return the output files of a stage's rule by their stems or, if these don't differ, as ``metrics_csv``.
+        """Return the output files of a stage's rule by their stems or, if files share a stem, as in ``metrics_csv``.
 
         The outputs of the figure or table `name` are named after their suffixes. The record is also an output.
         """
@@ -219,7 +220,7 @@ class RuleInputs:
         return f"{self.named}/{STAGES['source'].paths(source)[0]}"
 
     def weights(self, wildcards: Any) -> str | list[str]:
-        """Return the file with a model's weights, or [] if the model is trained in this run."""
+        """Return the file with the weights that a model is given, or [] if it is given none."""
         model = self.config.models[wildcards.model]
         if model.pretrained:
             return f"{self.named}/{STAGES['weights'].paths(wildcards.model)[0]}"
@@ -241,7 +242,7 @@ class RuleInputs:
         return {f"{self.results}/{path}" for path in paths}
 
     def computed(self, wildcards: Any) -> list[str]:
-        """Return all files from which an experiment's tables are read."""
+        """Return the paths of the files from which an experiment's tables are made."""
         return [f"{self.named}/{path}" for path in self._computed(wildcards.experiment)]
 
     def _computed_paths(self, experiment: str) -> list[str]:
@@ -250,7 +251,7 @@ class RuleInputs:
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
     def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
-        """Write an experiment's manifest or, if `missing` cells get a file, a manifest of only the finished cells."""
+        """Write an experiment's manifest, with only finished cells if the missing ones get a file, `missing`."""
         listed: Mapping[str, Any]
         if missing:
             listed = list_inventory(self.inventory(experiment), self.results)
@@ -260,9 +261,10 @@ class RuleInputs:
         files.write_json(out, records.seal(list_files(listed, self.results)))
 
     def targets(self, stages: tuple[str, ...] = ()) -> list[str]:
-        """Return the files of the experiments to run, one by one, so that deleted files are recreated.
+        """Return the paths of the experiments' tables, figures and pages, and of the files that tables are made from.
 
-        If `stages` are given, only the files of these stages are returned.
+        If `stages` are given, the files of these stages are returned instead. Each file is listed, so that deleted
+        files are recreated.
         """
         return [f"{self.named}/{path}" for path in self._paths(stages)]
 
@@ -294,7 +296,7 @@ class RuleInputs:
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def displays(self, kind: str) -> dict[str, str]:
-        """Return the figures or tables with a rule, by file name: from the package or the configuration."""
+        """Return the names of the package's and the configuration's figures or tables, by the stem of their files."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
 
@@ -303,7 +305,7 @@ class RuleInputs:
         return self.config.recipe(wildcards.dataset, wildcards.model)
 
     def runs_here(self, stage: Stage) -> bool:
-        """Return whether a stage is so short that it should run in the main process rather than queue."""
+        """Return whether a stage runs in the main process: it uses no device, and ``submit`` doesn't list it."""
         return not stage.device and stage.name not in self.config.submit
 
 

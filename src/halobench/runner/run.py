@@ -30,11 +30,11 @@ KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder
 
 
 def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = False) -> int:
-    """Run Snakemake with these arguments, after unlocking its working directory if only dead runs locked it.
+    """Run Snakemake, after unlocking its working directory if only dead runs locked it, and return the exit code.
 
     Snakemake gets a list of the results that aren't current, and the configuration as one file, so that later jobs use
-    the same configuration. Jobs that dead runs left in a cluster's queue are ended or, if they are running
-    and `cancel` is false, waited for. A dry run changes nothing, and reports what would run and why. SlurmError is
+    the same configuration. Jobs that dead runs left in a cluster's queue are cancelled or, if they are running and
+    `cancel` is false, waited for. A dry run changes no results, and reports what would run and why. SlurmError is
     raised if SLURM doesn't respond about jobs of dead runs, and OSError if the arguments can't be run.
     """
     parsed = read_arguments(arguments, results)
@@ -84,7 +84,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
 
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
-    """Print which results aren't current, and why, for the configuration specified by Snakemake's arguments."""
+    """Print which results aren't current, and why; return 1 if the configuration has problems, and otherwise 0."""
     parsed = read_arguments(arguments, results)
     check_arguments(parsed)
     if not parsed.is_ours:
@@ -99,7 +99,7 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
 
 
 def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
-    """Run Snakemake with these arguments and further options, and register the run, so that other processes see it."""
+    """Run Snakemake with further options, and return its exit code; register the run unless it only reports."""
     options = parsed.options
     if options.dryrun or parsed.asks:
         return _snakemake(parsed.with_options(*further))
@@ -135,12 +135,12 @@ def _to_make_first(chosen: Mapping[status.Name, Job], states: status.States) -> 
 
 
 def _is_local(options: argparse.Namespace) -> bool:
-    """Return whether all jobs run on this machine."""
+    """Return whether jobs run on this machine, since no other executor and no workflow profile is requested."""
     return options.executor in (None, "local") and not options.workflow_profile
 
 
 def check_devices(jobs: Iterable[Job]) -> None:
-    """Raise SpecError if a job that would run on this machine requests a GPU that the machine doesn't have."""
+    """Raise SpecError if a job that would run on this machine requests a GPU that torch doesn't find."""
     devices = {job.spec.get("train", {}).get("device", "auto") for job in jobs}
     for device in sorted(devices - {"auto", "cpu"}):
         from halobench.training.device import resolve_device
@@ -149,13 +149,13 @@ def check_devices(jobs: Iterable[Job]) -> None:
 
 
 def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mapping[status.Name, Job]) -> list[str]:
-    """Return the options that make Snakemake run the chosen jobs and no others, whatever Snakemake remembers.
+    """Return the options that make Snakemake run the chosen jobs and no others; [] if the user chose rerun triggers.
 
-    Snakemake runs all forced jobs, and jobs with missing outputs anyway. The only triggers are modification times and
-    software environments, which no rule has. An input that was written again with the same bytes is newer, but changes
-    nothing, so inputs of rules without a chosen job count as ancient, unless the user forces jobs, which others follow.
-    Sources that don't run are ancient for all rules. Snakemake doesn't force a job with ancient inputs if it also
-    forces another job that this job needs.
+    Snakemake runs all forced jobs, and jobs with missing outputs anyway. Its only other reasons to run jobs are newer
+    inputs and changed software environments, which no rule has. An input that was written again with the same bytes is
+    newer, but changes nothing. Inputs of rules without a chosen job therefore count as ancient, unless the user forces
+    jobs. If no source runs, sources count as ancient for all rules. Snakemake doesn't force a job with ancient inputs
+    if it also forces another job that this job needs.
     """
     options = parsed.options
     if options.rerun_triggers:
@@ -192,7 +192,7 @@ def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.St
 
 
 def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[status.Name]:
-    """Return the jobs that targets need, or none if some target isn't the output of a listed job."""
+    """Return the names of the jobs that targets need; none if a target is neither known nor an output of a job."""
     makers = {f"{results}/{path}": [job.name] for job in jobs for path in job.paths}
     makers |= {"all": [job.name for job in jobs]}
     makers |= {target: [job.name for job in jobs if job.stage in stages] for target, stages in TARGETS.items()}
@@ -201,7 +201,7 @@ def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[st
 
 
 def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
-    """Return a line for each folder to which jobs can't write their outputs or logs.
+    """Return a line for each folder, up to `MOST_LINES`, to which jobs can't write their outputs or logs.
 
     Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then. If a
     run's own folder or the results folder isn't writable at all, SpecError is raised.
@@ -221,7 +221,7 @@ def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
 
 
 def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
-    """Return a line for each reason why a run will replace trained cells, with the number of cells."""
+    """Return lines with the number of trained cells that a run will replace, by reason, and with how to keep them."""
     why = Counter(
         "; ".join(states[name].every_reason) or "an earlier job writes its inputs"
         for name in chosen

@@ -50,7 +50,7 @@ class RunPlan:
         return self.folder / self.named
 
     def survey(self, which: str = "run") -> tuple[list[job_list.Job], dict[status.Name, status.State]]:
-        """Return the jobs of the experiments to "run", of "all", or of "partial" results, with their states."""
+        """Return the jobs, with their states, of the experiments to "run", "all" experiments or "partial" results."""
         with contextlib.chdir(self.folder):
             if which == "partial":
                 listed = partial_jobs(self.config, Path(self.named))
@@ -59,13 +59,13 @@ class RunPlan:
             return listed, status.survey(listed, Path(self.named), {job.name: self._read_by(job) for job in listed})
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:
-        """Return the checksums of files that a job reads but no job writes."""
+        """Return the checksum of the claims file, which no job writes, for a job of the claims stage; {} for others."""
         if job.stage == "claims":
             return {"claims": status.file_digest(claims_file(self.workflow))}
         return {}
 
     def freeze(self, state: Path, jobs: Iterable[job_list.Job]) -> Path:
-        """Write the configuration and the jobs' code versions to one file below a folder for the state of runs."""
+        """Write the configuration and the jobs' code versions to one file below `state`, and return its path."""
         codes = {code_key(*kind): code_digest(code_map(*kind)) for kind in {(job.stage, job.plugins) for job in jobs}}
         text = yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False)
         path = state.absolute() / CONFIGURATIONS / _frozen_name(text.encode())
@@ -88,7 +88,7 @@ def _frozen_name(content: bytes) -> str:
 
 
 def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
-    """Return the key of the code version of a stage with its plug-ins in a frozen configuration."""
+    """Return the key under which a frozen configuration has the code version of a stage with these plug-ins."""
     return " ".join([stage, *map("/".join, plugins)])
 
 
@@ -139,7 +139,7 @@ def _set_path(variable: str, *paths: str | None) -> None:
 
 
 def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
-    """Return a configuration and its results folder, after all checks that precede any job."""
+    """Return a configuration and its results folder, after `validation.load_checked` has checked the configuration."""
     data_root.note(raw)
     folder = raw.get("results")
     named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
@@ -147,14 +147,14 @@ def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
 
 
 def claims_file(workflow: Path) -> Path:
-    """Return the claims file next to the configuration or, if there is no such file, the workflow's own."""
+    """Return workflow/claims.yaml in the working directory or, if it doesn't exist, claims.yaml in `workflow`."""
     return Path(CLAIMS) if Path(CLAIMS).exists() else workflow / "claims.yaml"
 
 
 def check_claims(path: Path | str, config: Config) -> None:
-    """Check the claims file now, since claims are judged only after everything else has been computed.
+    """Raise ConfigError if the claims file has problems, and print the user's own claims that a run can't test.
 
-    Claims that the experiments can't test are printed.
+    Claims are judged only after everything else has been computed, so problems would otherwise appear late.
     """
     from halobench.results.claims import check_computed, load_claims
     from halobench.runner.claims_in_grid import untested

@@ -1,7 +1,7 @@
 """Stop a run's jobs along with the run.
 
-Ctrl-C in a terminal reaches the main process and its jobs, which save their progress and end. A supervisor signals only
-the main process; Snakemake would then let the running jobs finish, however long they take.
+Ctrl-C in a terminal reaches the main process and its jobs, so the jobs end. A supervisor may signal only the main
+process; Snakemake would then let the running jobs finish, however long they take.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def with_jobs() -> Iterator[list[int]]:
     Yield a list, to which the number of this signal is added. A lost terminal (SIGHUP) counts as SIGTERM.
 
     Jobs receive SIGINT, on which all jobs end in an orderly way. If jobs inherit that SIGINT is ignored, as in a run
-    that a script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the
-    numbers of the signals that these handlers get to a socket. Only the first SIGINT interrupts this process, since a
+    that a script starts in the background, they get SIGTERM. Snakemake sets handlers of its own, so signals are read
+    from a socket, to which Python writes their numbers too. Only the first SIGINT interrupts this process, since a
     second one would interrupt Snakemake's own clean-up.
     """
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -85,5 +85,5 @@ def _watch(signals: socket.socket, passed: signal.Signals, received: list[int]) 
 
 
 def _is_job(command: list[str]) -> bool:
-    """Return whether a process runs a stage, and not a cluster's command or, like a new child, this process's own."""
+    """Return whether a command runs a stage; a new child that still has this process's command doesn't count."""
     return "halobench" in {Path(word).name for word in command[:2]} and command != psutil.Process().cmdline()

@@ -28,7 +28,7 @@ from halobench.storage.provenance import PACKAGE, versions
 
 
 def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> Config:
-    """Load a configuration, and check it by building its parts unless it has passed this check before."""
+    """Return a configuration, or raise ConfigError; its parts are built unless it has passed this check before."""
     try:
         config = load_config(raw)
     except ConfigError as error:
@@ -61,8 +61,8 @@ def _outside(config: Config) -> list[tuple[str, str]]:
 def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) -> Path | None:
     """Return the path of the note that a configuration has passed, or None if there can be no note.
 
-    The path depends on the package, any module of which may be involved in the checks, and on the plug-ins, libraries
-    and files of weights. A configuration has no note while it reads data on disk that aren't written as a source yet,
+    The path depends on the configuration, the results folder, the package's modules, the plug-ins, the libraries and
+    the files of weights. A configuration has no note while it reads data on disk that aren't written as a source yet,
     since such data may change.
     """
     for name, source in config.sources.items():
@@ -85,7 +85,7 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
 
 
 def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]:
-    """Build everything in a configuration in a separate process, and return a line for each problem."""
+    """Build a configuration's parts in a separate process, and return a line for each problem."""
     process = run_apart("build_checks", [plain, str(results)])
     try:
         problems: list[str] = json.loads(process.stdout.splitlines()[-1])  # plug-ins may have printed something first
@@ -109,7 +109,7 @@ def run_apart(module: str, request: Any) -> subprocess.CompletedProcess[str]:
 
 
 def check_folders(paths: Iterable[str]) -> None:
-    """Check that each of the results folders is a folder or doesn't exist yet."""
+    """Raise ConfigError if a file or a broken link is where `paths` need a folder."""
     lowest = set(map(os.path.dirname, paths))
     folders = {str(folder) for path in lowest for folder in (Path(path), *Path(path).parents)}
     bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]

@@ -36,7 +36,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def check_arrays(path: Path | str) -> None:
-    """Raise the same errors as `read_arrays`, without keeping the arrays in memory."""
+    """Raise SpecError unless a file is safetensors, as its stage recorded it; no array is loaded."""
     from safetensors import safe_open
 
     with reading(path, "arrays as safetensors"), safe_open(path, framework="numpy"):

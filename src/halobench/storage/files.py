@@ -117,10 +117,9 @@ def check_user_cache() -> None:
 
 
 def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
-    """Check that no existing file was modified after the present time `now` (seconds since the epoch).
+    """Raise SpecError if a file was modified over `AHEAD` seconds after the time `now` (seconds since the epoch).
 
-    If a file was modified after `now`, the clock has been set back, and Snakemake would consider the jobs' outputs
-    older than their inputs.
+    The clock has then been set back, and Snakemake would consider new outputs older than their inputs.
     """
     times: dict[str, float] = {}
     for path in map(str, paths):

@@ -27,7 +27,7 @@ def lines(log: Path) -> list[str]:
 
 
 def last_line(log: Path) -> str:
-    """Return the last non-empty line of a log, or `SILENT` if there is no such line after the command."""
+    """Return the message in the last non-empty line of a log, or `SILENT` if no line follows the command."""
     texts = lines(log)
     if not texts or texts[-1].startswith("$ "):
         return SILENT

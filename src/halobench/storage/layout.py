@@ -134,13 +134,13 @@ class Stage:
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
 
     def wildcards(self, record: str) -> dict[str, str]:
-        """Return the wildcards of the job that wrote a record, from its path below the results folder and scope."""
+        """Return the wildcards of the job that wrote a record, given its path below the results or ``partial/``."""
         match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.record.format(self.key)), record)
         return match.groupdict() if match else {}
 
     @property
     def output_patterns(self) -> tuple[str, ...]:
-        """Return patterns for the paths of the stage's files; none if each figure or table has separate files."""
+        """Return patterns for the paths of the stage's files; none for the stages of figures and tables for print."""
         names = () if self.each else (*self.writes, *self.may_write)
         paths = map(PurePosixPath, self.records)
         return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)
@@ -185,7 +185,7 @@ def _is_module(dotted: str) -> bool:
 def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
     """Return stages by name, ordered so that each stage reads only files that earlier stages write.
 
-    RefusedError is raised if a stage reads a file that no stage writes.
+    RefusedError is raised if a stage reads a file that no stage writes, or if stages read each other's files.
     """
     known = {stage.name: stage for stage in stages}
     known = {stage.name: _with_files(stage, known) for stage in known.values()}
@@ -204,7 +204,7 @@ def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
 
 
 def _check_apart(stages: Iterable[Stage]) -> None:
-    """Refuse a file that two stages write, and a target with the name of a rule."""
+    """Raise SpecError if two stages write the same file, or if a target has the name of a rule."""
     writers: dict[str, str] = {}
     taken = {*(stage.name for stage in stages), "all", "partial", "partial_manifest"}
     for stage in stages:

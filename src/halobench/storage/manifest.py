@@ -1,4 +1,4 @@
-"""Write and read manifests, which list an experiment's cells and references with the checksums of their files."""
+"""Build and read manifests, which list an experiment's cells and references with the checksums of their files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_entries(path: Path | str, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Read a manifest, as returned by `list_files`; raise SpecError if the file isn't a manifest or has been edited."""
+    """Return a file's manifest, as from `list_files`; raise SpecError if it isn't one, was edited or lists no cells."""
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
     check_entries(path, manifest)

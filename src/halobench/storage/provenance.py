@@ -109,7 +109,7 @@ def commit(folder: Path | None = None) -> str | None:
 
 
 def outside_plugins(plugins: Iterable[tuple[str, str]]) -> dict[str, dict[str, str | None]]:
-    """Return the file of each plug-in (kind, name) outside the package, and the commit of the file's folder."""
+    """Return, by name, the text of each plug-in's file outside the package, and the commit of the file's folder."""
     paths = {name: find(kind, name).path for kind, name in plugins if ":" in name}
     return {
         name: {"text": path.read_text(encoding="utf-8", errors="replace"), "commit": commit(path.parent)}

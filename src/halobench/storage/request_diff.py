@@ -42,7 +42,7 @@ def changes(record: Mapping[str, Any], request: Request, seed: int | None = None
 
 
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List the changes between two specs, by dotted key; a missing key has its default value."""
+    """List the changes between two specs in words, by dotted key."""
     old, new = _flat(before), _flat(now)
     alike: dict[tuple[str, str], list[str]] = {}
     for key in sorted(old.keys() | new.keys()):
@@ -64,7 +64,7 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longest: int = 60) -> str:
-    """Format a value as JSON, leaving out its middle if it is long.
+    """Return the value of a key as JSON, without its middle if it is long.
 
     A missing value is described as the default or, if its whole section is missing or belongs to another plug-in or
     probe, as absent.

@@ -41,9 +41,9 @@ class Verification:
 def verify(results: Path) -> Verification:
     """Check every file listed in a record against the checksum in the record, following links.
 
-    Anything but a record at a record's path is a fault, as is a file that is named like an output of a stage but isn't
-    listed in any record next to it. Files that a manifest lists must exist too, as must the records of the files that a
-    record's stage has read. All other files in the results folder are ignored.
+    Anything but a record or manifest at the path of one is a fault, as is a file that is named like an output of a
+    stage but isn't listed in any record next to it. Files that a manifest lists must exist too, as must the records of
+    the files that a record's stage has read. All other files in the results folder are ignored.
     """
     count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
     manifests: dict[Path, Any] = {}
@@ -151,7 +151,7 @@ def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
 
 
 def remove(faults: tuple[Fault, ...], results: Path) -> list[Path]:
-    """Remove everything that the stages of faulty files wrote, including records, so that they rerun; return the paths.
+    """Remove each fault's record with the files that it lists, so that its stage reruns; return the removed paths.
 
     If a record can't be read or was edited, the files that it still lists are removed with it. Manifests that list
     removed or lost files are removed too.

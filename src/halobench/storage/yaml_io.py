@@ -37,7 +37,7 @@ class StrictLoader(UniqueKeys, yaml.SafeLoader):
 
 
 class StrictTextLoader(UniqueKeys, yaml.BaseLoader):
-    """A loader like `StrictLoader`, except that it reads numbers as text."""
+    """A loader like `StrictLoader`, except that it reads all values, such as numbers, as text."""
 
 
 def read_yaml(path: Path | str) -> Any:

@@ -1,6 +1,6 @@
 """Check your own code in your own tests: plug-ins of halobench, and any implementation of temperature scaling.
 
-Each check raises an AssertionError that explains what is wrong.
+A check that fails raises an AssertionError that explains what is wrong.
 """
 
 from __future__ import annotations

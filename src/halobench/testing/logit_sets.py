@@ -1,4 +1,4 @@
-"""Define sets of logits by a few lines of NumPy code each, which reports of failures also show.
+"""Define sets of logits, each by a few lines of Python, which reports of failures also show.
 
 The lines define `np` and `rng`, a generator with seed 0, logits `z` (n, k) and targets `y`: labels (n,), or rows of
 probabilities (n, k).
@@ -20,12 +20,12 @@ EVERYDAY, FEW, TYPES, MASKED, SOFT = "everyday", "few rows", "number types", "-i
 KINDS = {
     EVERYDAY: "networks and scikit-learn classifiers, trained on bundled data",
     "T .3 to 30": "labels drawn from softmax(z / T)",
-    "label noise": "a part of the labels is random",
+    "label noise": "some or all labels are random",
     "tiny or huge T": "T from 1e-6 to 1e6",
     "nearly separable": "all labels but one have the largest logit",
     "no finite T": "the NLL falls for ever as T goes to 0, or to infinity",
     "ties, copies": "equal logits, equal rows",
-    FEW: "1 to 20 rows, or labels of a single class",
+    FEW: "1 to 20 rows, or classes without labels",
     "classes": "2 to 10,000 classes",
     "shifts, outliers": "a constant added to each row, and logits of 1e4",
     "many rows": "a hundred thousand rows, and a million",
@@ -82,8 +82,8 @@ class TemperatureSet:
     def check(self, T: float, *, reported: bool = False) -> None:
         """Assert that a fitted temperature is right, by the rules in docs/conformance.md.
 
-        The NLL may exceed the lowest NLL by `optimum.tolerance`. On a separable set, no T is best, so NaN is right, and
-        so is a T near 0 if the fit reported that T isn't an optimum.
+        The NLL may exceed the lowest NLL by `optimum.tolerance`. If no finite T above 0 is best, NaN is right too. On a
+        separable set, a T near 0 is right only if the fit reported that T isn't an optimum.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class TemperatureSet:
         Raises
         ------
         AssertionError
-            If T is wrong; the message says by how many nats the NLL exceeds the lowest NLL.
+            If T is wrong; the message says why, and what the best T is.
         """
         T, best = float(T), self.optimum
         assert not (math.isnan(T) and best.finite), f"{self}: {best}, but the fit found none"
@@ -117,7 +117,7 @@ def drawn(change: str = "", n: int = 2000, k: int = 10) -> str:
 
 
 def trained(model: str, load: str = "load_digits", change: str = "", logits: str = "decision_function", **more) -> str:
-    """Return lines that train a scikit-learn classifier on half of a bundled data set, and return the rest's logits."""
+    """Return lines that train a scikit-learn classifier on half of a bundled data set, and score the other half."""
     package, _, name = model.split("(")[0].rpartition(".")
     given = {"decision_function": "model.decision_function(X[1::2])"}.get(logits, logits)
     lines = [
@@ -163,7 +163,7 @@ z, y = net(X[900:]).detach().numpy(), y[900:]
 
 
 def network(epochs: int, labels: str = "", share: str = "1.0") -> str:
-    """Return lines that train a convolutional network on digits, with Mixup if `share` is drawn."""
+    """Return lines that train a convolutional network on digits, with Mixup unless `share` is 1."""
     lines = TORCH.format(epochs=epochs, labels=labels, share=share).replace("\n\n", "\n")
     return f"{START}\n{lines}"
 
@@ -294,7 +294,7 @@ SETS = {
 
 
 def temperature_sets(*, trained: bool = False, soft: bool = False) -> list[TemperatureSet]:
-    """Return sets of logits, from easy to hard, with the temperature that a fit should find on each.
+    """Return sets of logits, each with the temperature that a fit should find.
 
     By default, there are 58 sets, which NumPy makes in about a second when they are first used.
 

@@ -1,7 +1,7 @@
 """Find and prove the best temperature for a set of logits, and the excess NLL of any other temperature.
 
-halobench finds the optimum, which counts only if independent plain code in extended precision finds that the slope of
-the NLL changes its sign around the optimum. The NLL is convex in 1 / T, so a change of sign is a proof.
+halobench finds the optimum, and independent plain code confirms it. For a finite T above 0, that code must find that
+the slope of the NLL changes sign around the optimum. The NLL is convex in 1 / T, so the change of sign is a proof.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from halobench.calibration.calibrators.exact import fit_temperature
 
 EXACT = 1e-3
-"""The number of nats by which the NLL of a right fit may exceed the optimum."""
+"""The largest number of nats by which the NLL of a right fit may exceed that of the optimum."""
 SHARE = 0.01
 """The share of temperature scaling's possible gain that a right fit may miss, if this is more than `ROUNDING`."""
 ROUNDING = 1e-6  # nats: what float32 can't show apart
@@ -80,7 +80,7 @@ def plain(z: np.ndarray, y: np.ndarray, beta: float, number: type = np.float64) 
 
 
 def optimum(z: np.ndarray, y: np.ndarray) -> Optimum:
-    """Return the certified optimum of a set; raise RuntimeError if plain code contradicts halobench's certificate."""
+    """Return the certified optimum of a set; raise RuntimeError unless plain code confirms halobench's certificate."""
     fit = fit_temperature(z, y)
     uncalibrated = plain(z, y, 1.0)[0]
     if fit.separable:  # no target has mass below its row's largest logit

@@ -1,4 +1,4 @@
-"""Check plug-ins in their authors' own tests; each check raises an AssertionError that explains what is wrong."""
+"""Check plug-ins in their authors' own tests; a check that fails raises an AssertionError that says what is wrong."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def plugin_of(file: Path) -> tuple[str, str]:
 
 
 def check(kind: str, name: str, options: Mapping[str, Any] | None = None, tables: Path | None = None) -> None:
-    """Check a plug-in of any kind by its name or ``module:object``, with the function for its kind.
+    """Check a plug-in by its name or ``module:object``, with the function for its kind.
 
     Figures and print tables are checked on an experiment's tables, in the folder `tables`. AssertionError is raised if
-    the plug-in breaks a rule, and SpecError if it doesn't exist or can't be checked.
+    the plug-in doesn't exist or breaks a rule, and SpecError if `kind` is unknown or `tables` are missing.
     """
     require(kind in CHECKED, "KIND", kind, one_of(CHECKED, kind))
     if kind not in ("figures", "tables"):
@@ -101,7 +101,7 @@ def check_loss(name: str, **options: Any) -> None:
 def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, **options: Any) -> None:
     """Check a model by its name or ``module:object``, for samples of one shape.
 
-    The model must return finite logits, one per class, with gradients for any learnable parameters. In eval mode, a
+    The model must return finite logits, one per class, with a gradient if any parameter is learnable. In eval mode, a
     sample's logits must not depend on the rest of its batch.
     """
     import torch
@@ -126,7 +126,7 @@ def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3,
 
 
 def check_source(name: str, **options: Any) -> None:
-    """Check that a source, by its loader or ``module:object``, describes its data and always loads the same data."""
+    """Check that a source, by its loader or ``module:object``, has a description, and the same labels each time."""
     from halobench.core.specs.data import SourceSpec
     from halobench.data import sources
 
@@ -144,9 +144,9 @@ def check_source(name: str, **options: Any) -> None:
 def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
-    The calibrator must map logits to calibrated logits of the same shape, row by row, without changing its arguments,
-    and return the same bytes for the same data. It must be possible to save the calibrator.
-    If all predictions are right, the calibrator must also return probabilities, or a `Calibrator` that says why not.
+    The calibrator must map logits row by row, without changing its arguments, and give the same probabilities if it is
+    fitted again. It must be possible to save it. If all predictions are right, the calibrator must also give
+    probabilities, or a `Calibrator` that says why not.
     """
     from halobench.calibration import calibrator, saved
 

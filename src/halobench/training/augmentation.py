@@ -11,7 +11,7 @@ from halobench.losses.base import send
 
 
 def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -> torch.Tensor:
-    """Shift and mirror each of the images (n, C, H, W) as the recipe specifies, on their device."""
+    """Return the images (n, C, H, W), each shifted and mirrored at random as the recipe specifies, on their device."""
     images = shifted(images, spec.random_crop, rng)
     if not spec.flip:
         return images
@@ -20,7 +20,7 @@ def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -
 
 
 def shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
-    """Shift each image (n, C, H, W) down and right by random whole pixels in [-most, most]; repeat border pixels."""
+    """Return images (n, C, H, W), each moved by random whole pixels in [-most, most] per axis; repeat border pixels."""
     if not most:
         return images
     padded = nn.functional.pad(images, (most,) * 4, mode="replicate")

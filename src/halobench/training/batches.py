@@ -118,7 +118,7 @@ class Batches:
         return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
-        """Return (pixel - mean) / std of images on the device."""
+        """Return images as float32 in the layout, normalised if there are statistics."""
         samples = images.float()
         if self.statistics is not None:
             samples = (samples - self.statistics[0]) * self.statistics[1]

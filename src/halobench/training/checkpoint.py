@@ -2,7 +2,7 @@
 
 A checkpoint is one safetensors file, replaced atomically at regular intervals and when a signal asks the process to
 stop. A checkpoint isn't a result: if anything is wrong with it, it is discarded with a warning, and the stage starts
-over. On the same machine, a resumed run gives the same bytes as an uninterrupted one.
+over. On the same machine, with deterministic kernels, a resumed run gives the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
-        """Return the last saved tensors and facts, or warn and return None if they can't be used."""
+        """Return the last saved tensors and facts; None if there are none or, with a warning, if they are unusable."""
         self._last = time.monotonic()
         files.sweep(self.path.parent)
         if not self.path.exists():
@@ -225,7 +225,7 @@ def _states(optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, dict[s
 
 
 def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tensors, dict[str, Any]]:
-    """Return the states of `rng` and of every global generator, as tensors and plain data."""
+    """Return the states of `rng` and of the global generators of torch, NumPy and Python, as tensors and plain data."""
     tensors = {"random.torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -239,7 +239,7 @@ def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tenso
 def restore_random_states(
     tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], rng: np.random.Generator, device: torch.device
 ) -> None:
-    """Restore `rng` and every global generator to the states that `random_states` returned."""
+    """Restore `rng` and the global generators to the states that `random_states` returned."""
     torch.set_rng_state(tensors["random.torch"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)

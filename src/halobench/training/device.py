@@ -21,9 +21,7 @@ def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
     """Let glibc keep up to `most` bytes of freed memory, since each training step reallocates the same blocks.
 
     Blocks of up to `largest` bytes are kept if glibc accepts this limit (version 2.35 does), and otherwise blocks of up
-    to 32 MiB. Returning blocks to the system and faulting them in again took a third of the small CNN's training time,
-    and two thirds of its forward pass on 500 images. Results don't change. If the C library isn't glibc, nothing
-    happens.
+    to 32 MiB. Results don't change. If the C library isn't glibc, nothing happens.
     """
     import ctypes
 
@@ -89,7 +87,7 @@ def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
 
 
 def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
-    """Move a model to its device, in the recipe's memory layout."""
+    """Move a model to a device, in the recipe's memory layout, and return it."""
     # torch documents passing both, but its overloads accept only one or the other.
     return model.to(device=device, memory_format=memory_format(spec))  # type: ignore[call-overload]
 
@@ -107,7 +105,7 @@ def name_out_of_memory(key: str, value: int, advice: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def name_device_errors() -> Iterator[None]:
-    """Turn any other out-of-memory error, and any CUDA error, into a RefusedError that says what to do."""
+    """Turn out-of-memory errors and CUDA errors into a RefusedError that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

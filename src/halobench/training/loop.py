@@ -1,4 +1,4 @@
-"""Train a model in a loop that is deterministic given its seed and can be resumed."""
+"""Train a model in a loop that can be resumed, with random numbers that depend only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def fit(
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
 ) -> TrainingRun:
-    """Train `model` in place, resuming from its checkpoint if there is one.
+    """Train `model` in place, resuming from its checkpoint if there is one, and return the run.
 
     The model must already be on its device, in the recipe's memory layout. `log` receives one line per epoch. The
     checkpoint is saved between steps whenever it is due. If the loss isn't finite, DivergedError is raised, immediately
-    on the CPU and after the epoch on other devices. A signal raises Interrupted once the progress is saved.
+    on the CPU, and by the end of the epoch on other devices. A signal raises Interrupted once the progress is saved.
     """
     device, count = next(model.parameters()).device, len(samples.labels)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -81,7 +81,7 @@ def fit(
 
 
 def _learn(model: nn.Module) -> None:
-    """Set a model to training mode, except for parts without a weight to train, whose batch statistics don't change."""
+    """Set a model to training mode, except for parts whose weights are all frozen, to keep their batch statistics."""
     model.train()
     for module in model.modules():
         weights = list(module.parameters())
@@ -97,8 +97,8 @@ def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
 class TrainingRun:
     """A training run in progress: its state and losses, with methods to save and resume it.
 
-    Every random stream is seeded for each epoch with (seed, epoch) and drawn on the host, so the results of an epoch
-    depend only on the weights at its start. If `optimizer` is None, the model has nothing to train. The `loss` is
+    Random generators are seeded for each epoch with (seed, epoch), so an epoch's random numbers don't depend on
+    how many were drawn before. If `optimizer` is None, the model has nothing to train. The `loss` is
     checked for internal state, which checkpoints don't include.
     """
 
@@ -137,7 +137,7 @@ class TrainingRun:
 
     @property
     def place(self) -> str:
-        """Describe the progress by epoch and step."""
+        """Return the progress in words, by epoch and step."""
         if self.epoch == self.spec.epochs:
             return f"the end of epoch {self.epoch} of {self.epoch}"
         return f"epoch {self.epoch + 1} of {self.spec.epochs}, step {self.step} of {self.steps_per_epoch}"
@@ -187,10 +187,10 @@ class TrainingRun:
             self.save(rng)
 
     def watch(self, value: torch.Tensor) -> None:
-        """Record a step's loss before the optimiser steps, and its gradient norm at the end of an epoch.
+        """Record a step's loss before the optimiser steps and, in the last step of an epoch, the gradient norm.
 
         On the CPU, reading a number costs nothing, so the loss is checked at each step. On other devices, reading
-        the loss would make the host wait, so losses remain on the device until the epoch ends.
+        the loss would make the host wait, so losses are checked at the next checkpoint or the end of the epoch.
         """
         self.losses[self.step] = value.detach()
         if self.reads_at_once and not math.isfinite(value.item()):
@@ -242,7 +242,7 @@ class TrainingRun:
             self._write(self.checkpoint, {}, {})
 
     def _write(self, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Save the progress in a checkpoint, with its metadata."""
+        """Save the model, the optimiser's state and the progress in a checkpoint."""
         tensors = {**capture(self.model, self.optimizer), "losses": self.losses, "norm": self.norm, **tensors}
         facts |= {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
         checkpoint.save(tensors, {"random": None, **facts, "resumed_at": self.resumed_at}, self.place)

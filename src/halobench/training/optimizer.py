@@ -11,7 +11,7 @@ from halobench.core.specs.training import TrainSpec
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Build a recipe's optimiser, fused into one kernel."""
+    """Return a recipe's optimiser for a model's learnable parameters, with fused kernels."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if spec.optimizer == "sgd":
         return torch.optim.SGD(
@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
-    """Return the rate at `step`, counted from 0: a linear warm-up, then constant or a half-cosine that ends at 0."""
+    """Return the rate at `step`, counted from 0: a linear warm-up, then constant or a half-cosine towards 0."""
     warmup, total = spec.warmup * steps_per_epoch, spec.epochs * steps_per_epoch
     if step < warmup:
         return spec.lr * (step + 1) / warmup

@@ -14,7 +14,7 @@ from halobench.storage import arrays_io
 
 
 def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
-    """Load a cell's trained model on the CPU, given the data that it was trained on and its model.safetensors."""
+    """Return a cell's trained model on the CPU, given its data and the path of its model.safetensors."""
     import safetensors.torch
 
     model = builder.build(spec, data.shape, data.classes, (data.mean, data.std))
@@ -30,6 +30,6 @@ def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
 
 
 def start_on(model: nn.Module, data: Data) -> None:
-    """Pass a data set's training samples to the model if it is built around them; other models ignore them."""
+    """Pass a data set's training samples to the model if it is built around them."""
     if hasattr(model, "start"):
         builder.start(model, data.inputs("train"), data.splits["train"].labels, data.classes)

@@ -92,7 +92,7 @@ def _start(
 
 
 def _evaluate(run: TrainingRun, data: Data, inputs: Batches, when: str, fitted: bool = True) -> Trained:
-    """Predict the logits of all splits, and collect facts; `when` completes error messages about these logits."""
+    """Return the cell with its logits on all splits and facts; `when` completes error messages about the logits."""
     logits = {}
     for name, split in data.splits.items():
         samples = inputs if name == "train" else batches_of(split.images, run.spec, run.device, data)
@@ -131,7 +131,7 @@ def predict(
     loss: base.Loss | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return eval-mode logits of labels, float32 (n, classes), for normalised inputs (n, C, H, W).
+    """Return a model's logits in eval mode, float32 (n, classes), for normalised inputs (n, ...).
 
     `loss` converts the model's outputs to logits of labels (see `Loss.label_logits`); `tick` is called per batch.
     """

@@ -1,8 +1,7 @@
 """Define the normalised radial-basis classifier: softmax attention from an input to the training samples.
 
 Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h, the model is a
-smoothed nearest-neighbour rule; with a large bandwidth, it averages over many samples. The bandwidth alone thus
-determines whether the model interpolates locally or not at all.
+smoothed nearest-neighbour rule; with a large bandwidth, it averages over many samples.
 """
 
 from __future__ import annotations

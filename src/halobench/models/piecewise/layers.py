@@ -129,7 +129,7 @@ class _Writer:
         self.pending: set[fx.Node] = set()  # rectifiers to be moved behind the max pooling that follows
 
     def write(self, graph: fx.Graph) -> Network:
-        """Append the steps of all nodes; report unknown layers before unknown operations between layers."""
+        """Return the network with the steps of all nodes; report unknown layers before unknown operations."""
         for node in graph.nodes:
             if node.op == "call_module" and type(self.modules[str(node.target)]) not in LAYERS:
                 self._refuse(type(self.modules[str(node.target)]).__name__, node.target)
@@ -200,7 +200,7 @@ class _Writer:
             return self._refuse(name, node.name)
 
     def _add(self, node: fx.Node) -> int:
-        """Append the sum of two steps."""
+        """Append the sum of two steps; return its index."""
         if len(node.args) != 2 or node.kwargs or not all(isinstance(each, fx.Node) for each in node.args):
             self._refuse("add", node.name)
         first, second = (self._place(each) for each in node.args)

@@ -1,8 +1,8 @@
 """Represent networks as lists of affine maps, sums and rectifiers, in float64.
 
-Max pooling is also expressed by rectifiers: max(a, b) = b + relu(a - b) is applied pairwise over a window, columns
-first. The difference between two pixels has far tighter bounds than the pixels themselves, since their common part
-cancels.
+Max pooling is also expressed by rectifiers: max(a, b) = b + relu(a - b) is applied pairwise over a window, along
+its width first. The difference between two pixels can have far tighter bounds than the pixels themselves, since their
+common part cancels.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Network:
         return len(self.steps) - 1
 
     def maximum(self, source: int, axis: int, size: int, stride: int) -> int:
-        """Append the steps of a running maximum over `size` neighbours along an image axis, with the given `stride`."""
+        """Append the steps of a maximum over `size` neighbours along an axis, every `stride`; return the last index."""
         shape = self.steps[source].shape
         count = (shape[axis] - size) // stride + 1
 

@@ -4,9 +4,9 @@ Each file defines ``run``, whose parameters are the options of ``halobench stage
 is read without importing the file. ``STAGE`` determines the stage's rule, its jobs and what they need, its files, its
 place in estimates, and when its results are outdated; `halobench.storage.layout.Stage` describes the keys.
 
-Its key ``code`` lists the modules of the package (``calibration.calibrate_cell``) on which the stage's numbers depend:
-an edit to any of these modules, or to a module that they import, reruns the stage. The file's own imports don't count,
-wherever they stand, so compute in a module of a lower wing.
+The key ``code`` lists the modules of the package, such as ``calibration.calibrate_cell``, on which the stage's numbers
+depend. An edit to the code of any of these modules, or of a module that they import, reruns the stage. The file's own
+imports don't count, so its computations belong in the listed modules.
 """
 
 from halobench.core.plugins.kinds import Kind

@@ -38,7 +38,7 @@ STAGE = {
 def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
     """Judge the claims in a file by an experiment's tables, and answer the four questions from these tables.
 
-    Writes claims.csv, .parquet and .html, and answers.json, to `out`.
+    The files claims.csv, .parquet and .html, and answers.json, are written to `out`.
     """
     reads = {"aggregate": tables, "claims": claims}
     with stage("claims", out, {}, code=code, packages=["pandas", "scipy"], reads=reads) as job:

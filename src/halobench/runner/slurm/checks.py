@@ -1,4 +1,4 @@
-"""Describe the resources that jobs request from a cluster, and check that its nodes see the files that jobs need."""
+"""Describe the resources that jobs request from a cluster, and check that a node sees the files that jobs need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def asked(job: Any) -> str:
 
 
 def unseen(job: Any, mark: Path) -> str:
-    """Check that a free node of the requested kind, if any, sees `mark` and Python; return a problem, or ""."""
+    """Return a problem if a free node of the requested kind doesn't see `mark` or can't import halobench; else, ""."""
     where = [f"--{option}={job.resources.get(key)}" for key, option in NODE.items() if job.resources.get(key)]
     file, python = shlex.quote(str(mark.absolute())), shlex.quote(sys.executable)
     look = f"test -f {file} && {python} -c 'import halobench, snakemake'"

@@ -34,7 +34,7 @@ class QueuedJob(NamedTuple):
 
 
 def ask(*command: str, timeout: float = PATIENCE) -> str:
-    """Return the output of a SLURM command; raise SlurmError if the command fails (with its message) or hangs."""
+    """Return the output of a SLURM command; raise SlurmError if the command is missing, fails or takes too long."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
@@ -54,7 +54,7 @@ def states(run: str) -> dict[str, tuple[str, str]]:
 
 
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """Return these runs' pending and running jobs in the queue."""
+    """Return these runs' jobs in the queue that haven't ended."""
     jobs = (QueuedJob(*row) for row in _rows(runs, "%i|%T|%k|%R"))
     # The comment that the executor plugin puts on a job, such as rule_train_wildcards_clean_mlp_mixup2_0.
     named = (job._replace(what=job.what.removeprefix("rule_").replace("_wildcards_", " ")) for job in jobs)
@@ -94,12 +94,12 @@ def note(folder: Path, run: str, controller: str) -> Path:
 
 
 def noted(folder: Path, alive: Collection[str] = ()) -> list[str]:
-    """Return the noted runs, except for runs of live processes."""
+    """Return the noted runs, except for those that the processes in `alive` control."""
     notes = (path.name.rpartition(".") for path in sorted(folder.glob("[!.]*")))
     return [run for controller, _, run in notes if controller not in alive]
 
 
 def forget(folder: Path, run: str) -> None:
-    """Forget a run whose jobs have all ended."""
+    """Remove the note on a run whose jobs have all ended."""
     for path in folder.glob(f"*.{run}"):
         path.unlink(missing_ok=True)
