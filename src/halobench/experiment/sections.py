@@ -135,7 +135,7 @@ class Block:
     models: Distinct[Text] = Field(description="Names of models.")
     losses: Distinct[Text] = Field(description="Names of losses.")
     seeds: Distinct[NotNegative] = Field(
-        description="Each seed has its own split, label noise, initialisation and order of samples."
+        description="Seeds, each with its own split, label noise, initialisation and order of samples."
     )
     probe: Flag = Field(default=True, description="Probe the neighbourhoods of the cells.")
 

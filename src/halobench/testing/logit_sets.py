@@ -23,7 +23,7 @@ KINDS = {
     "label noise": "some or all labels are random",
     "tiny or huge T": "T from 1e-6 to 1e6",
     "nearly separable": "all labels but one have the largest logit",
-    "no finite T": "the NLL falls for ever as T goes to 0, or to infinity",
+    "no finite T": "the NLL falls for ever as T goes to 0 or to infinity, or is constant",
     "ties, copies": "equal logits, equal rows",
     FEW: "1 to 20 rows, or classes without labels",
     "classes": "2 to 10,000 classes",

@@ -62,6 +62,7 @@ class DatasetSpec:
     )
     blocks: Flag = Field(
         default=False,
-        description="Give each seed its own block of training and validation samples, so that seeds 0, 1, ... share"
-        " none; the source must have enough. By default, each seed draws from all samples not kept for testing.",
+        description="Give each seed its own block of training samples and, unless the source has an official validation"
+        " part, of validation samples, so that seeds 0, 1, ... share none; the source must have enough. By default,"
+        " each seed draws from all samples not kept for testing.",
     )

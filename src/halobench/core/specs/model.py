@@ -105,15 +105,15 @@ class ModelSpec(PluginSpec):
     )
     outputs: Outputs | None = Field(
         default=None,
-        description="Which output of the given weights stands for each class, by the class's name or number. Needed if"
-        " the weights have other outputs as well.",
+        description="Which output of the given weights stands for each class, by the class's name or number. Without"
+        " `finetune`, needed if the weights have other outputs as well.",
     )
     preprocess: Preprocessing = Field(
         default=None,
         description="Preprocessing of inputs for given weights: timm's (the default for timm models) or the data set's."
         " For any model, trained here or not, the value can also be a mapping with mean and std.",
     )
-    trained_on: Text | None = Field(default=None, description="Source on which the given weights were trained.")
+    trained_on: Text | None = Field(default=None, description="The source on which the given weights were trained.")
 
     def __post_init__(self):
         super().__post_init__()

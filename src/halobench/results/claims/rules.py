@@ -72,20 +72,22 @@ class Claim:
     optimism in the choice of the baseline favours the baseline, not the claim.
     """
 
-    name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
+    name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(
+        description="The claim's name in tables."
+    )
     label: Text = Field(description="A short name for pages and figures.")
     statement: Text = Field(description="The claim in plain words.")
     place: Text = Field(description="Where the paper makes the claim, or what the test checks.")
     theme: Text = Field(description=f"The theme of the claim: {', '.join(THEMES)}.")
     registered: Text = Field(
-        description="When the claim and its margin were set, compared with the runs that they judge: begins with"
-        f" {' or '.join(repr(start.strip()) for start in REGISTERED)}, followed by what was seen, a commit and a date."
+        description="When the claim and its margin were set, compared with the runs that they judge. It begins"
+        f" with {' or '.join(repr(start.strip()) for start in REGISTERED)}, then what was seen, a commit and a date."
     )
     statistic: Literal["level", "difference", "against_best", "slope", "ratio"] = Field(
         description="level: `value` of side `a`; difference: a minus b; against_best: a minus the best of `baselines`;"
         " slope: the slope of `value` of side `a` on log k, where k is the number of classes; ratio: a over b, which"
         " name one data set each or, like a difference, are paired within data set and model, and must be positive;"
-        " its mean and interval are those of its logarithm."
+        " its mean and interval are computed on its logarithm."
     )
     table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table to read.")
     value: Text = Field(description="The column to read or, in a claim of your own, a metric.")
