@@ -18,7 +18,7 @@ ELEMENTS_PER_BLOCK = 1 << 16  # elements per block: float64 temporaries of this 
 
 
 def blocks(rows: int, columns: int, elements: int = ELEMENTS_PER_BLOCK) -> Iterator[slice]:
-    """Yield slices that split `rows` rows into blocks of at most `elements` elements, or of one row if it is longer."""
+    """Yield slices that split `rows` rows into blocks of at most `elements` elements, or of one row if it has more."""
     step = max(1, elements // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
@@ -144,7 +144,7 @@ def look_like_probabilities(rows: np.ndarray) -> bool:
 def check_unscaled(
     logits: np.ndarray, key: str = "logits", advice: str = "numpy.log converts probabilities above 0 to logits"
 ) -> None:
-    """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
+    """Raise SpecError, with `advice`, if logits (n, k) look like probabilities."""
     value = "rows that look like probabilities (between 0 and 1, summing to 1)"
     require(not look_like_probabilities(logits), key, value, f"pre-softmax logits ({advice})")
 

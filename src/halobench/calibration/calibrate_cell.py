@@ -8,8 +8,8 @@ The calibrators, and the data to which each is fitted, are:
 - ``paper``: the temperature at which the paper's fit stops, on the same labels as ``exact``.
 - ``oracle``: the temperature with the lowest NLL on the test split, fitted separately to each kind of test labels. No
   other calibrator sees test labels.
-- Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
-  ``exact``. If a calibrator of probmetrics or netcal fails, its scores are NaN, and its fit states the ``reason``.
+- Other plug-ins (from `halobench.calibration.calibrators` or elsewhere): maps of other kinds, fitted to the same labels
+  as ``exact``. If a calibrator of probmetrics or netcal fails, its scores are NaN, and its fit states the ``reason``.
 
 `halobench.calibration.scores.targets` documents which labels each split is scored against.
 """

@@ -112,7 +112,7 @@ class Calibrator(Savable):
         return self.transform(logits)
 
     def fit(self, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-        """Fit the same calibrator, with the same options and names of classes, to other samples."""
+        """Return the same calibrator, with the same options and names of classes, fitted to other samples."""
         if self.name == NONE:
             return self
         return dataclasses.replace(fit(self.name, logits, labels, **self.options), names=self.names)

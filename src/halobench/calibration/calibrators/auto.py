@@ -174,7 +174,7 @@ class AutoFit(Savable):
 
 
 def fit(logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] = OWN) -> Calibrator:
-    """Choose between a temperature and `candidates`, and return the chosen fit, which is finite even on separable data.
+    """Return the choice between a temperature and `candidates`, fitted to all samples.
 
     The default candidates don't depend on what is installed, unlike those of `halobench.fit_auto`.
     """

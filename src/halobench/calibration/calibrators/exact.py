@@ -46,7 +46,7 @@ class TemperatureFit(Savable):
     Attributes
     ----------
     T : float
-        The temperature. For `fit_temperature`, T is inf if beta = 0 is optimal, and NaN if no finite beta is.
+        The temperature. For `fit_temperature`, T is inf if beta = 0 is optimal, and NaN if no finite beta is optimal.
     beta : float
         The inverse temperature, 1 / T. For `fit_temperature`, beta is inf if the NLL keeps falling as beta grows.
     nll : float
@@ -112,7 +112,7 @@ def fit_temperature(
     votes: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> TemperatureFit:
-    """Find the temperature with the lowest mean NLL, to machine precision.
+    """Return the temperature with the lowest mean NLL, found to machine precision.
 
     The search uses Halley's method on beta = 1 / T within a bracket. If there are many rows, the search starts from a
     fit to a subsample.
@@ -197,7 +197,7 @@ def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
     """Return logits at inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
     If beta = 0, or if every row's range would be below `FLAT`, all rows are scaled to a range of `FLAT` instead.
-    Confidences are then about 1/k. The errors raised are those of `scale`.
+    Confidences are then about 1/k if all logits are finite. The errors raised are those of `scale`.
 
     Examples
     --------

@@ -27,8 +27,8 @@ ridge towards TS makes the optimum finite and unique on any data, even separable
    counts come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds cyclically.
 
 The gradient provably bounds how far each part is from its optimum (`halobench.calibration.repair.newton`). The
-minimised leave-one-out NLL is therefore at most that of TS if TS has an optimum. On other samples, the NLL may exceed
-that of TS. If there are very many wrong predictions, r and the symmetry are chosen on a subset of them.
+minimised leave-one-out NLL is at most that of TS if TS has an optimum. On other samples, the NLL may exceed that of TS.
+If there are very many wrong predictions, r and the symmetry are chosen on a subset of them.
 
 References
 ----------
@@ -108,7 +108,7 @@ class PartnerFit(Savable):
     nll : float
         Mean leave-one-out NLL in nats on the samples used for fitting.
     gradient : float
-        The larger of the norms of the mean objective's gradients in w, and in v and c.
+        The norm of the mean objective's gradient in w or, if larger, of its gradient in v and c.
     excess : float
         The largest amount by which the mean objective can exceed its minimum, in nats.
     converged : bool

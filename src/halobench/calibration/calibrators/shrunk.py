@@ -61,7 +61,8 @@ class ShrunkFit:
     beta : float
         The inverse temperature, finite and at least 0.
     weight : float
-        w, the weight of the model's own probabilities, in [0, 1]. T is 1 if w = 1, and the best temperature if w = 0.
+        w, the weight of the model's own probabilities, in [0, 1]. T is 1 if w = 1, and the best temperature if w = 0
+        (for smoothed labels if z < 0).
     z : float
         The evidence against T = 1 in standard errors; negative if logits are too small.
     """
@@ -121,7 +122,10 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: 
 
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
-    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is equally good."""
+    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is equally good.
+
+    A negative score is replaced by the score of smoothed labels, or by 0 if this score isn't negative.
+    """
     scores, smoothed, variances = np.empty((3, len(logits)))
     weights, smoothing = weights_of(targets), 1 / (len(logits) + 1)
     for rows in blocks(*logits.shape):

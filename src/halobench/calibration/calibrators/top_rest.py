@@ -57,7 +57,7 @@ class TopRest:
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Fit v, c and w to minimise the two convex parts of the NLL, each with a slight ridge towards TS.
 
-    The fit is finite on separable data, and its NLL on the data used for fitting is never above TS's if TS has an
+    The fit is finite even on separable data, and its NLL on the data used for fitting is never above TS's if TS has an
     optimum.
     """
     beta = finite_beta(logits, targets)

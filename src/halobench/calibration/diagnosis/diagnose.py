@@ -1,4 +1,4 @@
-"""Diagnose a classifier's logits: is its temperature optimal, what else would repair it, and are there enough samples?
+"""Diagnose a classifier's logits: is the temperature optimal, what would lower the NLL, and are there enough samples?
 
 `diagnose` answers these questions from validation logits and labels, and from test logits if there are any. `diagnose`
 combines the exact temperature (`halobench.calibration.calibrators.exact`), the choice of a calibrator by
@@ -155,7 +155,7 @@ def diagnose_file(
     floor: float | None = None,
     calibrator: str | None = None,
 ) -> Diagnosis:
-    """Return a diagnosis of the logits in a file, which `halobench.calibration.diagnosis.external_logits` describes.
+    """Return a diagnosis of a file of logits, as described in `halobench.calibration.diagnosis.external_logits`.
 
     If the file has a single set of samples, all are validation samples. The other arguments, and the errors raised, are
     those of `diagnose`.

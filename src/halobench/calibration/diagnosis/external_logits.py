@@ -79,7 +79,7 @@ Samples = dict[str, np.ndarray]
 
 
 def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Read a file's arrays for the splits ``val`` and ``test``, named as `calibrate_cell.calibrate` expects.
+    """Return a file's arrays for the splits ``val`` and ``test``, named as `calibrate_cell.calibrate` expects.
 
     Parameters
     ----------
@@ -138,14 +138,14 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None = None, seed: int = 0) -> Calibrated:
-    """Fit calibrators to the ``val`` samples of a file and score them on both splits.
+    """Return calibrators fitted to the ``val`` samples of a file, and their scores on both splits.
 
     Parameters
     ----------
     path : path of a file or folder
         As described at the top of this module.
     spec : CalibrateSpec or list of calibrators, optional
-        Defaults to the temperature scalings.
+        Defaults to ``none``, ``exact``, ``paper`` and ``oracle``.
     seed : int
         Determines bootstrap resamples and, if the file contains only one set of samples, its halves.
 
@@ -166,7 +166,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
 
 
 def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
-    """Read a file's validation samples, any test samples, and any names of classes.
+    """Return a file's validation samples, any test samples, and any names of classes.
 
     If the file has only one set, all samples are validation samples. SpecError is raised if the file doesn't have the
     form described at the top of this module.
@@ -283,7 +283,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
 
 
 def _read_npy_files(folder: Path) -> dict[str, np.ndarray]:
-    """Read those .npy files of a folder that are named after arrays, such as logits.npy and labels.npy."""
+    """Return the arrays of a folder's .npy files with known names, such as logits.npy and labels.npy."""
     files = {file.stem: file for file in sorted(folder.glob("*.npy")) if file.stem in NAMES}
     sentence = "has no logits.npy, labels.npy, val_logits.npy, ...; pass a file, or a folder with such files"
     refuse(not files, str(folder), sentence)

@@ -145,8 +145,8 @@ class Confusion:
 
     A sample with votes counts as the share of its votes that the label has.
 
-    `chance` is the p-value, after Bonferroni's correction for all pairs of classes, of a count this large if wrong
-    predictions were spread evenly over all pairs.
+    `chance` is the p-value, after Bonferroni's correction for all pairs of classes, of a count at least this large if
+    wrong predictions were spread evenly over all pairs.
     """
 
     predicted: int

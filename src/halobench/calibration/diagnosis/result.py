@@ -132,7 +132,7 @@ class Diagnosis:
         return _plain(fields | {"auto": auto})
 
     def summary(self) -> str:
-        """Describe the samples in one line."""
+        """Return one line that describes the samples."""
         line = f"{count(self.classes, 'class', 'classes')}{self._order()}, {count(self.samples, 'validation sample')}"
         if self.auto.groups.kind == "given":
             line += f" in {count(self.auto.groups.count, 'group')}"
@@ -197,7 +197,7 @@ class Diagnosis:
         return "\n".join(lines + self._tables()).rstrip()
 
     def _tables(self) -> list[str]:
-        """Return the lines of two tables: candidates out of fold and, if there are test samples, scores on these."""
+        """Return the lines of two tables: candidates out of fold and, if test samples have labels, their scores."""
         lines = words.candidates_table(self.auto)
         if self.scores and not self.auto.mismatch:
             lines += ["", *words.scores_table(self.scores, self.auto.chosen)]
