@@ -18,13 +18,16 @@ ELEMENTS_PER_BLOCK = 1 << 16  # elements per block: float64 temporaries of this 
 
 
 def blocks(rows: int, columns: int, elements: int = ELEMENTS_PER_BLOCK) -> Iterator[slice]:
-    """Return slices that split `rows` rows into blocks of about `elements` elements."""
+    """Yield slices that split `rows` rows into blocks of at most `elements` elements, or of one row if it has more."""
     step = max(1, elements // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Convert numbers to an array; tensors may be on any device and may require gradients."""
+    """Return numbers as an array; raise SpecError if entries are masked.
+
+    Tensors may be on any device and may require gradients.
+    """
     if not hasattr(values, "detach"):
         # Conversion would expose the masked values.
         require(
@@ -39,7 +42,10 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def as_rows(values: Any) -> np.ndarray:
-    """Convert rows of numbers (a data frame, or a column or list of rows) to an array; missing numbers become NaN."""
+    """Return rows of numbers (a data frame, or a column or list of rows) as an array.
+
+    Missing numbers of a data frame become NaN.
+    """
     if hasattr(values, "isna"):
         values = values.to_numpy(na_value=np.nan) if values.isna().to_numpy().any() else values.to_numpy()
     array = as_array(values)
@@ -52,13 +58,16 @@ def as_rows(values: Any) -> np.ndarray:
 
 
 def check_whole(key: str, value: Any, least: int) -> None:
-    """Raise SpecError unless `value` is a whole number of at least `least`; booleans don't count as numbers."""
+    """Raise SpecError unless `value` is an integer of at least `least`; booleans don't count as integers."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(whole and value >= least, key, value, f"a whole number of at least {least}")
 
 
 def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") -> np.ndarray:
-    """Check `logits` (n, k), and return them in float32 or float64. If `masked`, some logits of a row may be -inf."""
+    """Return `logits` (n, k) as float32 or float64; raise SpecError unless all are finite.
+
+    If `masked`, logits may also be -inf, but each row needs at least one finite logit.
+    """
     logits = check_matrix(logits, key)
     logits = logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
@@ -79,7 +88,7 @@ def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") 
 def two_columns(rows: np.ndarray, kind: str) -> np.ndarray:
     """Return a single column (n,) or (n, 1), the probability or logit of the second of two classes, as two columns.
 
-    `kind` is ``probabilities`` or ``logits``. Other arrays are returned as they are.
+    `kind` is ``probabilities`` or ``logits``. Arrays of other shapes or types are returned as they are.
     """
     single = rows.ndim == 1 or (rows.ndim == 2 and rows.shape[1] == 1)
     if not single or rows.dtype.kind not in "fiu":
@@ -89,9 +98,10 @@ def two_columns(rows: np.ndarray, kind: str) -> np.ndarray:
 
 
 def as_probabilities(rows: np.ndarray, key: str = "probabilities") -> np.ndarray:
-    """Check probabilities (n, k), or (n,) for the second of two classes, and return them as an array (n, k).
+    """Return probabilities (n, k), or (n,) for the second of two classes, as (n, k); raise SpecError if invalid.
 
-    Rounding to float16 may move the sum of a row away from 1, so rows of float16 are divided by their sums.
+    Rounding to float16 may move the sum of a row away from 1, so float16 rows are divided by their sums if the array
+    looks like probabilities.
     """
     rows = check_matrix(two_columns(as_array(rows), "probabilities"), key)
     if rows.dtype == np.float16 and look_like_probabilities(rows):
@@ -101,7 +111,7 @@ def as_probabilities(rows: np.ndarray, key: str = "probabilities") -> np.ndarray
 
 
 def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Check `probabilities` and return them as an array (n, k), n >= 1 and k >= 2."""
+    """Return `probabilities` as an array (n, k), n >= 1 and k >= 2; raise SpecError if a row isn't a distribution."""
     return check_rows(check_matrix(probabilities, "probabilities"), "probabilities")
 
 
@@ -123,9 +133,9 @@ def in_unit_interval(numbers: np.ndarray) -> bool:
 
 
 def look_like_probabilities(rows: np.ndarray) -> bool:
-    """Return whether numbers (n, k) lie in [0, 1] and 90% of rows sum to 1, up to rounding, e.g. to float16.
+    """Return whether numbers (n, k) lie in [0, 1] and at least 90% of rows sum to 1, up to rounding, e.g. to float16.
 
-    An array of only 0s and 1s doesn't count, since no model outputs such probabilities.
+    An array of only 0s and 1s doesn't count.
     """
     inside = rows.min() >= 0 and rows.max() <= 1 + ROUNDED and ((rows > 0) & (rows < 1)).any()
     return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
@@ -134,13 +144,13 @@ def look_like_probabilities(rows: np.ndarray) -> bool:
 def check_unscaled(
     logits: np.ndarray, key: str = "logits", advice: str = "numpy.log converts probabilities above 0 to logits"
 ) -> None:
-    """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
+    """Raise SpecError, with `advice`, if logits (n, k) look like probabilities."""
     value = "rows that look like probabilities (between 0 and 1, summing to 1)"
     require(not look_like_probabilities(logits), key, value, f"pre-softmax logits ({advice})")
 
 
 def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Check the targets for predictions of `shape` (n, k), and return them as an array."""
+    """Return labels (n,) or probabilities (n, k) as an array; raise SpecError unless they fit `shape`, i.e. (n, k)."""
     targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
         return check_labels(targets, shape, "targets")
@@ -156,7 +166,7 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels") -> np.ndarray:
     """Return labels (n,) for predictions of `shape` (n, k) if they are integers in [0, k); raise SpecError if not.
 
-    For two classes, False and True are 0 and 1.
+    For two classes, False and True become 0 and 1.
     """
     labels, (n, k) = as_array(labels), shape
     hint = (
@@ -180,7 +190,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
 
 
 def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.ndarray:
-    """Check counts of votes (n, k) for predictions of `shape` (n, k), and return them as float64."""
+    """Return counts of votes (n, k) as float64; raise SpecError unless they fit `shape` and each sample has a vote."""
     try:
         votes, (n, k) = as_rows(votes), shape
     except ValueError:
@@ -200,7 +210,7 @@ def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.nd
 
 
 def shares_of(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the shares (n, k) and numbers (n,) of votes or, if each sample has a single vote, labels (n,) and None."""
+    """Return the shares (n, k) and numbers (n,) of votes or, if every sample has one vote, labels (n,) and None."""
     total = votes.sum(axis=1)
     if (total == 1).all():
         return votes.argmax(axis=1), None
@@ -210,17 +220,21 @@ def shares_of(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def check_labels_or_votes(
     labels: Any, votes: Any, shape: tuple[int, ...], key: str = "labels"
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Check either labels or votes; return targets (labels, or shares of votes) and the numbers of votes, if any."""
+    """Return checked targets (labels, or shares of votes) and each sample's number of votes, or None for labels.
+
+    SpecError is raised if labels and votes are both passed or both missing, or if they are invalid.
+    """
     refuse(labels is not None and votes is not None, "votes", "passed next to labels; pass either labels or votes")
     refuse(labels is None and votes is None, key, "missing; pass labels, or votes")
     return (check_labels(labels, shape, key), None) if votes is None else shares_of(check_votes(votes, shape))
 
 
 def weighted(targets: np.ndarray, weights: Any, classes: int) -> tuple[np.ndarray | slice, np.ndarray]:
-    """Return which samples have a weight above 0, and their targets as rows, each of which sums to its sample's weight.
+    """Return which samples have a weight above 0, as a mask or slice, and the targets of these samples times weights.
 
-    Targets, already checked, are labels (n,) or rows (n, k). `weights` (n,) are sample weights, which are divided by
-    their mean, or None. If all weights are equal, targets are returned as they are.
+    Targets, already checked, are labels (n,) or rows (n, k). `weights` (n,) are sample weights, or None for equal
+    weights. Targets are multiplied only if weights above 0 differ. Labels then become one-hot rows, and weights are
+    divided by the mean of those above 0.
     """
     if weights is None:
         return slice(None), targets
@@ -269,7 +283,7 @@ def unweighted(targets: np.ndarray) -> np.ndarray:
 
 
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
-    """Check that each of `rows` (n, k) is finite and nonnegative with a sum within 1e-4 of 1, and return them."""
+    """Return `rows` (n, k); raise SpecError unless each row is finite and nonnegative with a sum within 1e-4 of 1."""
     require(rows.dtype.kind in "fiu", key, Found(f"dtype {rows.dtype}"), "real numbers")
     for part in blocks(*rows.shape):
         _check_block(rows[part], key, part.start)
@@ -278,7 +292,7 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 @np.errstate(invalid="ignore", over="ignore")  # no warnings for infinities, which raise SpecError
 def _check_block(block: np.ndarray, key: str, start: int) -> None:
-    """Check rows as `check_rows` does; in error messages, the first row has the number `start`."""
+    """Raise SpecError as `check_rows` does; in error messages, the first row has the number `start`."""
     total, low = block.sum(axis=1, dtype=np.float64), block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
     if good.all():

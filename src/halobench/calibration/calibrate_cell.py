@@ -3,13 +3,13 @@
 The calibrators, and the data to which each is fitted, are:
 
 - ``none``: the logits as they are.
-- ``exact``: the temperature with the lowest NLL on the drawn validation labels, which are noisy if the data set is. The
-  posterior is never used.
-- ``paper``: the temperature at which the paper's fit stops, on the same labels.
-- ``oracle``: the temperature that optimises the reported objective itself on the test split, so no other temperature
-  does better there. No other calibrator sees test labels.
-- Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
-  ``exact``. If another library's calibrator fails, its scores are empty, and its fit states the ``reason``.
+- ``exact``: the temperature with the lowest NLL on the drawn validation labels, which are noisy if the data set is,
+  even if the posterior is known.
+- ``paper``: the temperature at which the paper's fit stops, on the same labels as ``exact``.
+- ``oracle``: the temperature with the lowest NLL on the test split, fitted separately to each kind of test labels. No
+  other calibrator sees test labels.
+- Other plug-ins (from `halobench.calibration.calibrators` or elsewhere): maps of other kinds, fitted to the same labels
+  as ``exact``. If a calibrator of probmetrics or netcal fails, its scores are NaN, and its fit states the ``reason``.
 
 `halobench.calibration.scores.targets` documents which labels each split is scored against.
 """
@@ -53,10 +53,10 @@ class Calibrated:
     metrics : DataFrame
         Columns are split, labels, calibrator, metric, value, low, high. Metrics that are means over all samples have
         95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals don't have the
-        right coverage. If the fit failed or has no finite optimum, all values are NaN. If the distribution consists of
-        regions, `halobench.calibration.scores.region_scores.scores` are added and, for ``none`` on test, the module's
-        `gaps`; intervals on test are then too wide, since they ignore that each region has a fixed share of the test
-        samples.
+        right coverage. If a calibrator's fit failed or has no finite optimum, all its values are NaN. If the
+        distribution consists of regions, `halobench.calibration.scores.region_scores.scores` are added and, for
+        ``none`` on test, `halobench.calibration.scores.region_scores.gaps`. Intervals on test are then too wide, since
+        they ignore that each region has a fixed share of the test samples.
     reliability : DataFrame
         Columns are split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy. An empty bin has
         count 0 and NaN means.
@@ -75,7 +75,7 @@ Fits = dict[Key, Calibrator]
 def calibrate(
     arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int, splits: tuple[str, ...] = SPLITS
 ) -> Calibrated:
-    """Fit the calibrators of `spec` to a cell's logits and score them.
+    """Fit the calibrators of `spec` to a cell's logits, and return the fits with the scores of the calibrated logits.
 
     Parameters
     ----------
@@ -85,15 +85,14 @@ def calibrate(
         or given by region, as read by `halobench.calibration.scores.region_scores.SampleRegions`.
     spec : CalibrateSpec
     seed : int
-        The cell's seed. Bootstrap resamples depend only on the seed and the split, so cells that differ in model or
-        loss share them.
+        The cell's seed. Cells that differ only in model or loss share their bootstrap resamples.
     splits : tuple of str
         The splits to use: val and test, and optionally train.
 
     Raises
     ------
     SpecError
-        If an array is missing, has the wrong shape, or contains NaN; a validation label's logit is -inf; or a
+        If an array is missing, has the wrong shape, or contains NaN; a calibrator can't take the logits of -inf; or a
         calibrator isn't installed.
     """
     check_installed(spec.plugged)
@@ -197,7 +196,7 @@ def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tup
 
 
 def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
-    """Return calibrated logits; None if no optimum is finite, or if a library's map fails (the fit then says why)."""
+    """Return calibrated logits; None if the fit has no map, or if a library's map fails (the fit then says why)."""
     fit = fits[key]
     try:
         return None if fit.transform is None else fit.transform(logits)

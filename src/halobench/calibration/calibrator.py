@@ -1,9 +1,9 @@
 """Fit post-hoc calibrators to validation logits and labels in float64.
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
-``module:object``. Calibrators share the functions below `fit` in this module. The calibrators' maps are data classes of
-numbers and arrays, so that they can be saved, pickled and copied. If a map is anything else, its data are saved instead
-(`Refitted`), provided that the plug-in is outside the package or sets ``REFITTED = True``.
+``module:object``. Most calibrators' maps are data classes of numbers and arrays, so that they can be saved, pickled
+and copied. For any other map, the samples that it was fitted to are saved instead (`Refitted`), provided that the
+plug-in is outside the package or sets ``REFITTED = True``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Map = Callable[[np.ndarray], np.ndarray]
 
 
 class LibraryError(RefusedError):
-    """Raised if another library's calibrator fails on logits that it wasn't fitted to; the message says why."""
+    """Raised if a fitted calibrator of probmetrics or netcal fails to map logits; the message says why."""
 
 
 @savable("calibrator")
@@ -58,14 +58,15 @@ class Calibrator(Savable):
     nll : float
         Mean NLL in nats on the data used for fitting.
     gradient : float
-        The largest entry of the objective's gradient, which is 0 at the optimum; NaN if unknown.
+        The objective's gradient at the fit, or a measure of its size; NaN if unknown.
     converged : bool
     reason : str
-        Why the fit failed, if it did. Scores of a failed fit are empty.
+        Why the fit failed, if it did. Scores of a failed fit are NaN.
     T, beta : float
-        The temperature and its inverse, for calibrators that fit a temperature; NaN for other calibrators.
+        The temperature and its inverse, for calibrators that only divide logits by a temperature; NaN for others.
     separable : bool
-        True if no optimum is finite because the data are separable.
+        For ``exact``, ``paper`` and ``oracle``, whether the data are separable, so that no finite beta is optimal;
+        False for other calibrators.
     name : str
         The calibrator's name in configurations.
     options : mapping
@@ -111,7 +112,7 @@ class Calibrator(Savable):
         return self.transform(logits)
 
     def fit(self, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-        """Fit the same calibrator, with the same options and names of classes, to other samples."""
+        """Return the same calibrator, with the same options and names of classes, fitted to other samples."""
         if self.name == NONE:
             return self
         return dataclasses.replace(fit(self.name, logits, labels, **self.options), names=self.names)
@@ -140,7 +141,7 @@ def check_classes(logits: np.ndarray, classes: int) -> None:
 
 
 def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Calibrator:
-    """Fit a calibrator by name.
+    """Return the calibrator `name`, fitted to logits and labels.
 
     Parameters
     ----------
@@ -157,9 +158,9 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Returns
     -------
     Calibrator
-        The fitted calibrator, byte-identical for the same data and versions. The package's own calibrators except
-        ``exact`` are finite even on separable data, for which TS has no optimum. If a library's fit raises an error,
-        there is no transform, only a reason.
+        The fitted calibrator. On the same machine, the same data and versions give the same bytes. The package's own
+        calibrators except ``exact`` are finite even on separable data, for which TS has no optimum. If a library's fit
+        raises an error, there is no transform, only a reason.
 
     Raises
     ------
@@ -169,7 +170,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
     Examples
     --------
-    Predictions with a logit of 1 against 0 are right three times out of four, so the best confidence is about 3/4:
+    Predictions with a logit of 1 against 0 are right three times out of four, so the best confidence is 3/4:
 
     >>> z = np.array([[1.0, 0.0]] * 400)
     >>> fit("gap", z, np.tile([0, 0, 0, 1], 100)).predict_proba(z)[0].round(2).tolist()
@@ -183,9 +184,9 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
 
 def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
-    """Fit a calibrator that is known to exist; the arrays must already have been checked.
+    """Return the calibrator `name`, which is known to exist, fitted to arrays that have already been checked.
 
-    Labels may be shares of votes (n, k) if the calibrator takes them; otherwise, SpecError is raised.
+    Labels may be shares of votes (n, k); SpecError is raised if the calibrator takes only labels.
     """
     fitted = _fit(name, logits, labels, options)
     transform = fitted.transform
@@ -280,8 +281,8 @@ class Refitted:
     """The map of a calibrator whose parameters can't be saved, such as a library's calibrator or one made of trees.
 
     Saving, pickling or copying the map keeps the calibrator's name, options and data, to which the calibrator is fitted
-    again when the map is first applied. The fit is the same with the same versions of its packages; if the new fit's
-    NLL differs from `nll`, applying the map raises SpecError.
+    again when the map is first applied. With the same versions of its packages, the fit is the same. If the new fit's
+    NLL differs from `nll` by more than `SAME`, applying the map raises SpecError.
     """
 
     name: str
@@ -292,7 +293,7 @@ class Refitted:
 
     @functools.cached_property
     def transform(self) -> Map:
-        """The calibrator's map, fitted again to the saved data."""
+        """Return the calibrator's map, fitted again to the saved data."""
         plugins.check_installed([("calibrators", self.name)])
         fitted = _fit(self.name, self.data, self.labels, self.options)
         packages = ", ".join(libraries([("calibrators", self.name)])) or "its packages"

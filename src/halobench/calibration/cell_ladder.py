@@ -1,8 +1,8 @@
 """Compute a cell's repair ladder on its test samples (the ``repair`` stage).
 
-Neither training nor calibration uses test samples. If test samples were drawn from a distribution, the ladder's maps
-are fitted to further draws from it. Otherwise, the ladder's maps are fitted to some of the test samples and scored on
-the remaining ones.
+No model, and no calibrator except ``oracle``, is fitted to test samples. If test samples were drawn from a
+distribution, the ladder's maps are fitted to further draws from it. Otherwise, the ladder's maps are fitted to some of
+the test samples and scored on the remaining ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NLL_PARTS = ("noise", "training", "richer_map", "temperature")
 def cell_ladder(
     arrays: Mapping[str, np.ndarray], seed: int, more: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[RepairLadder, pd.DataFrame]:
-    """Compute a cell's repair ladder, and the ladder's rows of the metrics table.
+    """Return a cell's repair ladder, and the ladder's rows of the metrics table.
 
     `more` contains the model's logits for further draws from the distribution, and their posterior. Without a
     posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the noise plus the

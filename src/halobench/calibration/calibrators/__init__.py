@@ -2,8 +2,8 @@
 
 Each file describes its map in `ABOUT`, and docs/calibrate.md explains when to use which calibrator. The names
 ``probmetrics/NAME`` and ``netcal/NAME`` refer to classes of these two libraries, e.g. ``netcal/HistogramBinning``.
-Calibrators of both libraries take probabilities, and many of them can return a probability of 0. If a test sample then
-has that class, NLL and KL are infinite and are reported as infinite: if probabilities were clipped, both would depend
+Calibrators of both libraries take probabilities, and some can return a probability of 0. If that class is a test
+sample's label, NLL and KL are infinite and are reported as infinite: if probabilities were clipped, both would depend
 on the threshold.
 
 Each calibrator's file defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives
@@ -14,10 +14,10 @@ same bytes, so draw random numbers only from a generator with a fixed seed. A ne
 should start from the beta of TS (`temperature.search.finite_beta`), be finite on separable data, e.g. by a penalty that
 pulls the fit towards TS, and return the result of `halobench.calibration.calibrator.scored`, as `top_rest` does.
 
-The map is a data class of numbers and arrays, with the decorator ``halobench.calibration.saved.savable(NAME)``, where
-NAME is the file's name, so that fits can be saved as these numbers. A map that can't be such a data class, e.g. because
-it is made of trees, may be any function if the file sets ``REFITTED = True``; a saved fit then contains all samples
-that the map was fitted to.
+The map of a new calibrator is a data class of numbers and arrays, so that fits can be saved. The class has the
+decorator ``halobench.calibration.saved.savable(NAME)``, where NAME is the file's name. A map that can't be such a data
+class, e.g. because it is made of trees, may be any function if the file sets ``REFITTED = True``; a saved fit then
+contains all samples that the map was fitted to.
 
 Other optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
 ``LIBRARIES`` lists the distributions whose versions are recorded with a result, and ``VOTES = True`` says that `fit`

@@ -5,21 +5,21 @@ leave open whether 1 is right (`halobench.calibration.calibrators.shrunk`). The 
 temperature is 1, ``exact`` if it is the optimum of temperature scaling (TS), and ``shrunk`` otherwise.
 
 The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
-On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample is
-scored by maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain over
-the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Among
-candidates whose gains differ by less than .005 nats, the one named first is chosen.
+On each fold, the shrunk temperature and the candidates are scored after being fitted to the other folds
+(`halobench.calibration.repair.trials`), but the strength of the shrinkage is always fitted to all samples. Among the
+candidates whose gain over the temperature has a 95% interval above 0, the one with the largest gain is chosen and
+fitted to all samples. Among such candidates within .005 nats of the largest gain, the one named first is chosen.
 
-No candidate is chosen if there are fewer than 20 samples or groups; if every prediction is right; if a class has no
-labels although TS expects too many for that to be chance, since other maps could rule the class out; or if samples seem
-to depend on each other although no groups were passed (`halobench.calibration.repair.dependence`), since folds then
-leak. If the columns seem to belong to other classes than their names say (`halobench.calibration.repair.columns`), the
-logits are left as they are.
+No candidate is chosen if there are fewer than 20 samples or groups, or if every prediction is right. Nor is one chosen
+if a class has no labels although TS expects many, since other maps could rule the class out, or if samples seem to
+depend on each other although no groups were passed (`halobench.calibration.repair.dependence`), since folds then leak.
+If the columns seem to belong to other classes than their names say (`halobench.calibration.repair.columns`), the logits
+are left as they are.
 
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
 is therefore reduced by the non-negative garrote: from g to g - c^2 / g, where c is the least gain at which a candidate
-is chosen. The reported gain is thus 0 at g = c, and hardly reduced if g is far above c. The gain is for samples like
-the validation samples; a shift of the distribution isn't detected. `studies/harm` compares reported and true gains.
+is chosen. The reported gain is thus 0 at g = c, and hardly reduced if g is far above c. The gain is for samples from
+the same distribution as the validation samples. `studies/harm` compares reported and true gains.
 
 References
 ----------
@@ -118,20 +118,21 @@ class AutoFit(Savable):
     temperature : ShrunkFit
         The temperature, fitted to all samples.
     temperature_gain : Gain
-        The temperature's gain over T = 1 on samples that it wasn't fitted to; NaN if there are too few samples.
+        The temperature's out-of-fold gain over T = 1; NaN without cross-fitting, e.g. if there are too few samples.
     candidates : tuple of Gain
         The out-of-fold gain of each candidate over the temperature, before the reduction for the choice.
     over_none : tuple of Gain
-        The out-of-fold gain of each candidate over uncalibrated logits, in the order of `candidates`.
+        The out-of-fold gain over uncalibrated logits of each candidate whose fits succeeded, in the order of
+        `candidates`.
     nll : float
-        NLL of the uncalibrated logits on the samples on which candidates were compared.
+        NLL of the uncalibrated logits on the samples used for cross-fitting; NaN without cross-fitting.
     reason : str
         Why no candidate is chosen; "" if a candidate is chosen.
     confidence : dict of str to Confidence
-        Confidence and accuracy of the temperature (``base``) and of the chosen candidate, out of fold; empty if no
+        Out-of-fold confidence, accuracy and ECE of the temperature (``base``) and of the chosen candidate; empty if no
         candidate is chosen.
     groups : Groups
-        The groups of samples that were kept in one fold, or how samples without groups depend on each other.
+        The groups of samples, each kept in one fold, or how samples without groups depend on each other.
     mismatch : tuple of Mismatch
         Columns that seem to belong to other classes.
     calibrator : Calibrator
@@ -173,7 +174,7 @@ class AutoFit(Savable):
 
 
 def fit(logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] = OWN) -> Calibrator:
-    """Choose between a temperature and `candidates`, and return the chosen fit, which is finite even on separable data.
+    """Return the choice between a temperature and `candidates`, fitted to all samples.
 
     The default candidates don't depend on what is installed, unlike those of `halobench.fit_auto`.
     """
@@ -223,14 +224,14 @@ def fit_auto(
         At least 0, and not all 0: for example, ratios of densities, to calibrate for another distribution of inputs.
         NLLs, gains and their errors are then those of the weighted mean. Candidates that only take labels are left out.
     seed : int
-        Determines the folds.
+        Determines the folds and, with very many samples, the subset on which candidates are compared.
 
     Raises
     ------
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2;
-        labels, votes, groups or weights have the wrong shape, type or range; there is only one group, or copies of a
-        sample are in different groups; or a candidate doesn't exist or isn't installed.
+        labels, votes, groups or weights have the wrong shape, type or range; there is only one group, or samples in
+        different groups seem to be copies; or a candidate doesn't exist or isn't installed.
 
     Examples
     --------
@@ -262,9 +263,9 @@ def fit_auto(
 
 
 def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) -> Groups:
-    """Return the groups (n,) that were given or, for finite logits (n, k), how samples depend on each other.
+    """Return the given groups (n,) or, if there are none, how samples of finite logits (n, k) depend on each other.
 
-    Raises SpecError if copies seem to be in different groups.
+    SpecError is raised if there is only one group, or if copies seem to be in different groups.
     """
     if groups is not None:
         given = Groups(np.unique(groups, return_inverse=True)[1], "given")
@@ -283,7 +284,7 @@ def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) 
 
 
 def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of candidates; raise SpecError unless all exist, are installed and differ from one another."""
+    """Return the names of candidates; raise SpecError if one is unknown, not installed, repeated or ``auto``."""
     names = (candidates,) if isinstance(candidates, str) else tuple(candidates)
     for name in names:
         plugins.check_known("calibrators", "candidates", name, ())
@@ -407,7 +408,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def uncalibrated(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
-    """Return the calibrator that leaves logits as they are."""
+    """Return the calibrator that leaves probabilities as they are."""
     return _tempering(logits, targets, ShrunkFit(1.0, 1.0, 0.0))
 
 

@@ -2,10 +2,10 @@
 
 The map is softmax(W x + b), where x is the log of the model's own probabilities, so shifting a row of logits changes
 nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty; the pair of strengths is the one
-with the lowest 4-fold cross-validated NLL. Two details differ from the authors' method. The authors leave the diagonal
-of W free, whereas this fit has a slight ridge towards TS, which makes the optimum finite and unique on any data. This
-fit's ridge also draws the intercepts at the mean of x to 0, rather than the intercepts at x = 0; the latter depend so
-strongly on W that the search would be four times slower.
+with the lowest 4-fold cross-validated NLL. This penalty differs from the authors' in two details. The authors leave the
+diagonal of W free, whereas this fit has a slight ridge towards TS, which makes the optimum finite and unique on any
+data. This fit's ridge also draws the intercepts at the mean of x to 0, rather than the intercepts at x = 0, since the
+latter depend strongly on W, which would slow the search.
 
 References
 ----------
@@ -60,7 +60,7 @@ class Dirichlet:
 
 
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
-    """Fit Dirichlet calibration with tuned ridges, which is finite even on separable data."""
+    """Fit Dirichlet calibration with tuned ridges; the fit is finite even on separable data."""
     return fit_tuned(_path, STRENGTHS, logits, targets, "dirichlet", ROUGH)
 
 

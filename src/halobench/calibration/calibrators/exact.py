@@ -1,7 +1,7 @@
 """Fit temperature scaling (TS) to its optimum, which is proved by the signs of the NLL's slope on both sides.
 
 `halobench.calibration.temperature.search` finds the optimum. For comparison, `halobench.calibration.calibrators.paper`
-is the fit of the paper's code.
+fits TS as the code of arXiv 2306.00740 does.
 
 References
 ----------
@@ -46,9 +46,9 @@ class TemperatureFit(Savable):
     Attributes
     ----------
     T : float
-        The temperature; inf if the optimum is beta = 0, NaN if there is no finite optimum.
+        The temperature. For `fit_temperature`, T is inf if beta = 0 is optimal, and NaN if no finite beta is optimal.
     beta : float
-        The inverse temperature, 1 / T; inf if the NLL keeps falling as beta grows.
+        The inverse temperature, 1 / T. For `fit_temperature`, beta is inf if the NLL keeps falling as beta grows.
     nll : float
         Mean NLL at beta, in nats (its limit if beta is inf).
     gradient : float
@@ -72,7 +72,7 @@ class TemperatureFit(Savable):
 
     @property
     def calibrator(self) -> Calibrator:
-        """Return the map; at T = inf, its logits still differ slightly, which keeps the predictions."""
+        """Return the map as a calibrator; at T = inf, its logits still differ slightly, which keeps the predictions."""
         return scaling(self)
 
     def fit(self, logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
@@ -101,7 +101,7 @@ class Tempering:
 
 
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
-    """Divide logits by the temperature with the lowest NLL; there is no map if no optimum is finite."""
+    """Return the calibrator that divides logits by the best temperature; it has no map if the data are separable."""
     return scaling(fit_exactly(logits, targets))
 
 
@@ -112,7 +112,7 @@ def fit_temperature(
     votes: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> TemperatureFit:
-    """Find the temperature with the lowest mean NLL, to machine precision.
+    """Return the temperature with the lowest mean NLL, found to machine precision.
 
     The search uses Halley's method on beta = 1 / T within a bracket. If there are many rows, the search starts from a
     fit to a subsample.
@@ -123,7 +123,8 @@ def fit_temperature(
         Finite, or -inf for a class that the model rules out. A class that is ruled out has probability 0 at every
         temperature, so no target may have mass on it. float32 is used as is.
     targets : (n,) integers or (n, k) array
-        Labels in [0, k), or one row of probabilities per sample; the objective is then the expected NLL under them.
+        Labels in [0, k), or one row of probabilities per sample. With rows, the objective is the expected NLL under
+        these probabilities.
     votes : (n, k) array, optional
         In place of targets: how many labels of each class a sample has, for example from several annotators. The
         objective is then the mean, over samples, of the mean NLL of a sample's labels.
@@ -170,7 +171,7 @@ def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def scaling(fit: TemperatureFit) -> Calibrator:
-    """Return the calibrator that divides logits by a fitted temperature; it has no map if no optimum is finite."""
+    """Return the calibrator that divides logits by a fitted temperature; it has no map unless beta is finite."""
     transform = Tempering(fit.beta) if math.isfinite(fit.beta) else None
     return Calibrator(transform, fit.nll, fit.gradient, fit.converged, T=fit.T, beta=fit.beta, separable=fit.separable)
 
@@ -178,8 +179,8 @@ def scaling(fit: TemperatureFit) -> Calibrator:
 def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     """Return logits at inverse temperature `beta`, shifted to make each row's largest 0; float64 (n, k).
 
-    The shift doesn't change the softmax and keeps the ranking exact: the largest stays largest and ties stay ties,
-    however the product is rounded. At beta = 0 all finite logits become 0 (the uniform prediction).
+    The shift doesn't change the softmax. The largest logit stays largest and ties stay ties, however the product is
+    rounded. At beta = 0 all finite logits become 0 (the uniform prediction).
 
     Parameters
     ----------
@@ -193,11 +194,10 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Scale logits to inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
+    """Return logits at inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
     If beta = 0, or if every row's range would be below `FLAT`, all rows are scaled to a range of `FLAT` instead.
-    Confidences are then about 1/k, and logits that rounding would tie stay distinct. The errors raised are those of
-    `scale`.
+    Confidences are then about 1/k if all logits are finite. The errors raised are those of `scale`.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Fit gap scaling: a temperature that depends on the gap between the two largest logits.
 
-The inverse temperature is b0 (1 - f) + b1 f, where f = gap / (gap + mean gap), so it changes from b0 at a gap of 0 to
-b1 at large gaps. Since b0 and b1 are at least 0, the order of the classes doesn't change. The NLL is convex in (b0,
-b1), and TS is the case b0 = b1.
+The inverse temperature is b0 (1 - f) + b1 f, where f = gap / (gap + mean gap), so it changes from b0 at a gap of 0
+towards b1 at large gaps. Since b0 and b1 are at least 0, the order of the classes doesn't change. The NLL is convex in
+(b0, b1), and TS is the case b0 = b1.
 
 References
 ----------
@@ -52,9 +52,9 @@ class Gap:
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit b0 and b1 to minimise the NLL plus a small ridge towards TS.
 
-    The fit is finite on separable data. On the data used for fitting, gap scaling's NLL never exceeds TS's NLL if TS
-    has an optimum. The reported gradient is the violation of the Karush-Kuhn-Tucker conditions of an optimum with b0,
-    b1 >= 0.
+    The fit is finite even on separable data. On the data used for fitting, gap scaling's NLL never exceeds TS's NLL if
+    TS has an optimum. The reported gradient is the largest violation of the Karush-Kuhn-Tucker conditions of an optimum
+    with b0, b1 >= 0.
     """
     beta = finite_beta(logits, labels)
     gaps = _gaps(logits)

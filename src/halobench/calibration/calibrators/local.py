@@ -1,12 +1,11 @@
 """Predict labels from validation samples with similar logits: nearest neighbours and trees, mixed with smooth maps.
 
-If the logits identify the region that a sample comes from, as an attention model's logits do, the labels of validation
-samples with similar logits are more informative than the confusions of the top class, which partner scaling uses. The
-map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
-(`halobench.calibration.repair.families`). The weights are fitted to samples that the four maps weren't fitted to, so
-without local structure, the mixture is close to its smooth parts. The weights are fitted without a ridge penalty, so
-with only a dozen samples, they may be far off. Samples must be independent draws, since copies of a sample in several
-folds would favour local maps.
+If the logits identify the region that a sample comes from, the labels of validation samples with similar logits are
+more informative than the confusions of the top class, which partner scaling uses. The map is a mixture of TS, partner
+scaling, nearest neighbours and extremely randomised trees (`halobench.calibration.repair.families`). The mixture's
+weights are fitted by cross-fitting, so without local structure, the mixture is close to its smooth parts. The weights
+have no ridge penalty, so with only a dozen samples, they may be far off; with fewer than ten, the map is TS alone.
+Samples must be independent draws, since copies of a sample in several folds would favour local maps.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Fit matrix scaling with a ridge, to show the best that an affine map of the logits can do.
+"""Fit matrix scaling, an affine map of the logits, with a ridge penalty.
 
-The map adds V x + b to the logits of TS, where x is the logits scaled to unit spread. V and b have a ridge penalty,
-whose strength is the one with the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix
+The map adds V x + b to the logits of TS, where x is the centred logits scaled to unit spread. The ridge penalty on V
+and b has the strength with the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix
 scaling) derives the strength from the numbers of samples and classes instead. `dirichlet` has a weaker ridge on the
-diagonal than off it, which is worse with few samples than a single ridge.
+diagonal than off it.
 """
 
 from __future__ import annotations
@@ -68,6 +68,6 @@ def _path(
 
 
 def _features(logits: np.ndarray, unit: float) -> np.ndarray:
-    """Return centred logits with unit spread and a column of ones, (n, k + 1)."""
+    """Return centred logits, divided by `unit`, and a column of ones, (n, k + 1)."""
     centred = logits - logits.mean(axis=1, keepdims=True)
     return np.hstack([centred / unit, np.ones((len(logits), 1))])

@@ -58,9 +58,9 @@ class NoiseLayer:
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit T, Q and s, which are finite even on separable data, since log T has a slight ridge towards TS.
 
-    The objective isn't concave. The search starts at TS with the mode of the strongest prior; for each weaker prior, it
-    starts at the previous optimum. The reported gradient is the largest entry of the objective's gradient in log T and
-    the logits of Q.
+    The objective isn't concave. On the folds, the search starts at TS with the mode of the strongest prior; for each
+    weaker prior, it starts at the previous optimum. On all samples, the search starts at TS with the mode of the chosen
+    prior. The reported gradient is the largest entry of the objective's gradient in log T and the logits of Q.
     """
     return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
 

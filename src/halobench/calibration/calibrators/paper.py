@@ -1,4 +1,4 @@
-"""Fit temperature scaling (TS) as the paper's released code does, which may stop short of the optimum."""
+"""Fit temperature scaling (TS) as the code released with arXiv 2306.00740 does, which may miss the optimum."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
 
 
 def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Compute the temperature at which the paper's released code stops, which is rarely near the optimum.
+    """Return the temperature at which the paper's released code stops, which may be far from the optimum.
 
     The paper's code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line
     search, history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter, the two-loop recursion
     reduces to the secant step through the latest accepted pair, which is computed here in float64. T moves by about 1%
     of a secant step per iteration. With a few hundred samples or more and an optimum anywhere above about 0.7, T ends
-    between 0.88 and 1.11; with an optimum below 0.5, it mostly ends between 0.6 and 1. With an optimum of about 0.54 to
-    0.69, as for an underconfident model, T can end anywhere, even below 0, however many samples there are: the NLL as a
-    function of T has its inflection point near T = 1, where secant steps are huge. T can also end anywhere if there are
-    only a few dozen samples. In both of these cases, `converged` is False. (`studies/paper_fit` measures this.)
+    between 0.88 and 1.11. With a lower optimum, as for an underconfident model, T mostly ends between 0.6 and 1. T can
+    then end far below 0, since secant steps are huge if the NLL as a function of T has its inflection point near T = 1.
+    The NLL may be so flat at such a T that `converged` is True. `studies/paper_fit` measures where T ends.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     TemperatureFit
         The optimiser's final T. T may be negative, and dividing by a negative T reverses the ranking of classes. As in
         the paper's code, T is NaN if a logit is -inf, because the gradient is NaN. `separable` describes the data, as
-        in the exact fit, and errors are those of `fit_temperature`.
+        in the exact fit. Invalid logits and targets raise the same errors as in `fit_temperature`.
     """
     logits = check_logits(logits, masked=True)
     check_unscaled(logits)
@@ -63,7 +62,7 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 def fit_as_paper(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, iterations: int = 20) -> TemperatureFit:
     """Fit the temperature as `fit_paper` does, to arrays that have already been checked.
 
-    Another `start` and number of `iterations` reproduce other programs that use the same optimiser.
+    Another `start` and number of `iterations` reproduce other programs that use the same optimiser and learning rate.
     """
     curve = Curve.of(logits, targets)
     if curve.masked:

@@ -22,14 +22,13 @@ ridge towards TS makes the optimum finite and unique on any data, even separable
    of w1 and w2 is COUNTS_UNIT. The counts used for a sample don't include the sample itself.
 3. Step 2 is repeated for each r in PRIORS, with and without symmetry of R. The combination with the lowest value of
    this penalised leave-one-out objective is kept. No held-out data are used.
-4. v and c minimise the NLL of whether the top class is right, with the same ridge. The unit of each entry of v is the
-   root mean square of its feature; the ridge on c has a strength of CLASS_RIDGE. For the feature m, a sample's counts
-   come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds cyclically.
+4. v and c minimise the NLL of whether the top class is right, with the same ridge on v and a ridge of strength
+   CLASS_RIDGE on c. The unit of each entry of v is the root mean square of its feature. For the feature m, a sample's
+   counts come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds cyclically.
 
 The gradient provably bounds how far each part is from its optimum (`halobench.calibration.repair.newton`). The
-minimised leave-one-out NLL is therefore at most that of TS if TS has an optimum. On other samples, the NLL may exceed
-that of TS: by a few hundredths of a nat if there are few errors. If there are a great many samples, r and the symmetry
-are chosen on a subset.
+minimised leave-one-out NLL is at most that of TS if TS has an optimum. On other samples, the NLL may exceed that of TS.
+If there are very many wrong predictions, r and the symmetry are chosen on a subset of them.
 
 References
 ----------
@@ -73,7 +72,7 @@ ORDER = 18
 STYLE = ("#00695C", "*")
 VOTES = True
 
-PRIORS = (0.3, 3.0, 30.0, 300.0)  # strengths r of the uniform prior to try, in samples per class
+PRIORS = (0.3, 3.0, 30.0, 300.0)  # strengths r of the uniform prior to try, in samples per predicted class
 # The largest number of logits on which r and the symmetry are chosen; the weights are then fitted to all logits.
 SEARCHED = 1 << 17
 
@@ -97,20 +96,19 @@ class PartnerFit(Savable):
     which : (3,) array
         w in the module's first formula: weights of the logits, the log counts, and the log counts times h.
     top, classes : (4,) and (k,) arrays
-        v and c in the second formula: v contains the weights of TS's log-odds, a constant, h and the likely other
-        class's logit; c contains one term per class.
+        v and c in the second formula: v contains the weights of t, a constant, h and m; c contains one term per class.
     confusions : (k, k) array
         R, the numbers of validation samples by predicted class and label, with 0 on the diagonal, plus the transpose if
         `symmetric`.
     prior : float
-        r, in samples per class.
+        r, in samples per predicted class.
     symmetric : bool
     beta, mean_gap : float
         TS's inverse temperature (for labels smoothed by 1 / (n + 1) if TS has no optimum), and the mean gap in logits.
     nll : float
         Mean leave-one-out NLL in nats on the samples used for fitting.
     gradient : float
-        The larger of the norms of the two gradients of the mean objective.
+        The norm of the mean objective's gradient in w or, if larger, of its gradient in v and c.
     excess : float
         The largest amount by which the mean objective can exceed its minimum, in nats.
     converged : bool
@@ -144,7 +142,7 @@ class PartnerFit(Savable):
         return self.log_probabilities(logits)
 
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return log probabilities (n, k), float64, for logits that have already been checked."""
+        """Return log probabilities (n, k), float64, for logits (n, k) that have already been checked."""
         out = np.empty(logits.shape)
         table = self.log_counts(self.confusions)
         for rows in blocks(len(logits), logits.shape[1], WORK):
@@ -190,7 +188,7 @@ def fit_partner(
     ------
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2; or
-        labels, votes or weights have the wrong shape, type or range, or both labels and votes are passed.
+        labels, votes or weights have the wrong shape, type or range, or not exactly one of labels and votes is passed.
 
     Examples
     --------

@@ -1,15 +1,15 @@
 """Fit a temperature that is shrunk towards 1 to the extent that the samples leave open whether 1 is right.
 
 The temperature with the lowest NLL (`exact`) fits noise, too: on 20 to 50 samples, or if only a few predictions are
-wrong, dividing by it is often worse than leaving the logits as they are. The evidence against T = 1, called z, is the
-score at T = 1 divided by its standard error. The score is the sum over samples of the expected logit under the model's
-own probabilities minus the label's logit. The standard error is the larger of the observed one and the one expected if
-labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1, which changes
-nothing; m errors give at most the square root of m.
+wrong, dividing calibrated logits by it is often worse than leaving them as they are. The evidence against T = 1, called
+z, is the score at T = 1 divided by its standard error. The score is the sum over samples of the expected logit under
+the model's own probabilities minus the label's logit. The standard error is the larger of the observed one and the one
+expected if labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1,
+which changes nothing; m errors give at most the square root of m.
 
-T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). Up to z =
-`CLEAR_SCORE`, the weight w is 1, so T = 1; from there, w falls to 0 at z = `FULL_SCORE`, beyond which T is the best
-temperature (firm shrinkage). With 0 < w <= 1, the best T exists and is finite on any data, even separable data.
+T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). Up to |z| =
+`CLEAR_SCORE`, the weight w is 1, so T = 1; from there, w falls to 0 at |z| = `FULL_SCORE`, beyond which T is the best
+temperature (firm shrinkage). With 0 < w <= 1, the best 1 / T is finite on any data, even separable data.
 
 If the samples favour a T below 1, a single further label may cost much, since its logit may be very low, e.g. if the
 model is a forest. Labels are then smoothed by 1 / (n + 1), both for z and for T.
@@ -61,7 +61,8 @@ class ShrunkFit:
     beta : float
         The inverse temperature, finite and at least 0.
     weight : float
-        w, the weight of the model's own probabilities, in [0, 1]. T is 1 if w = 1, and the best temperature if w = 0.
+        w, the weight of the model's own probabilities, in [0, 1]. T is 1 if w = 1, and the best temperature if w = 0
+        (for smoothed labels if z < 0).
     z : float
         The evidence against T = 1 in standard errors; negative if logits are too small.
     """
@@ -81,7 +82,7 @@ class ShrunkFit:
 
 
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
-    """Divide logits by the shrunk temperature, which is finite even on separable data."""
+    """Return the calibrator that divides logits by the shrunk temperature, whose inverse is finite on any data."""
     fitted = fit_shrunk(logits, targets)
     return dataclasses.replace(scored(Tempering(fitted.beta), logits, targets), T=fitted.T, beta=fitted.beta)
 
@@ -121,7 +122,10 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: 
 
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
-    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is equally good."""
+    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is equally good.
+
+    A negative score is replaced by the score of smoothed labels, or by 0 if this score isn't negative.
+    """
     scores, smoothed, variances = np.empty((3, len(logits)))
     weights, smoothing = weights_of(targets), 1 / (len(logits) + 1)
     for rows in blocks(*logits.shape):

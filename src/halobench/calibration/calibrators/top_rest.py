@@ -5,8 +5,8 @@ With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, a
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
 TS is the case v = w = 1, c = 0. Top-versus-rest scaling treats all classes alike, so it finds which classes are
-confused only if the logits show this, and gains nothing on one-hot logits. Top-versus-rest scaling is partner scaling
-without counts of confused classes, so any gain is due to the logits alone.
+confused only if the logits show this, and gains nothing over TS on one-hot logits. Unlike partner scaling,
+top-versus-rest scaling has no counts of confused classes, so any gain over TS is due to the logits alone.
 
 References
 ----------
@@ -57,7 +57,7 @@ class TopRest:
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Fit v, c and w to minimise the two convex parts of the NLL, each with a slight ridge towards TS.
 
-    The fit is finite on separable data, and its NLL on the data used for fitting is never above TS's if TS has an
+    The fit is finite even on separable data, and its NLL on the data used for fitting is never above TS's if TS has an
     optimum.
     """
     beta = finite_beta(logits, targets)
@@ -73,7 +73,7 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     def moments(w: float) -> np.ndarray:
         """Return the log-sum-exp of w u, u's mean and variance, and its target, per wrong prediction, (4, m).
 
-        Mean and variance are under softmax(w u); the target is u summed with the targets' mass on other classes.
+        Mean and variance are under softmax(w u); the target is the sum of u times the targets' mass on other classes.
         """
         values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):

@@ -1,13 +1,13 @@
-"""Diagnose a classifier's logits: is its temperature optimal, what else would repair it, and are there enough samples?
+"""Diagnose a classifier's logits: is the temperature optimal, what would lower the NLL, and are there enough samples?
 
 `diagnose` answers these questions from validation logits and labels, and from test logits if there are any. `diagnose`
 combines the exact temperature (`halobench.calibration.calibrators.exact`), the choice of a calibrator by
 cross-fitting (`halobench.calibration.calibrators.auto`), the repair ladder (`halobench.calibration.ladder`), the
 confusions that partner scaling uses, and two tests of whether test logits look like validation logits.
 
-Maps with a weight for each pair of classes would take minutes with many classes. Among the candidates, such maps are
-skipped as in `halobench.fit_auto`; in the ladder, they are skipped if the number of samples times classes^2 exceeds
-`halobench.calibration.diagnosis.parts.WORK`. The results name what was skipped.
+With many classes, slow maps are skipped: among the candidates, as in `halobench.fit_auto`, and in the ladder, if the
+number of samples times classes^2 exceeds `halobench.calibration.diagnosis.parts.WORK`. The results name what was
+skipped.
 
 References
 ----------
@@ -77,28 +77,29 @@ def diagnose(
     sample_weight: Any = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """Find out whether a classifier's temperature is optimal, what could lower its NLL, and how to calibrate it.
+    """Return a diagnosis: whether a classifier's temperature is optimal, what could lower its NLL, how to calibrate it.
 
     Parameters
     ----------
     logits : (n, k) array
         Logits of validation samples, which the model wasn't trained on. Logits may be a tensor, a data frame, a list of
-        rows or a column of rows. Without `labels`, pass a data frame as described in
+        rows or a column of rows. Without `labels` and `votes`, pass a data frame as described in
         `halobench.calibration.logit_tables`.
     labels : (n,) integers or str
-        In [0, k), or names of classes. Without `names`, all k names must occur; classes are then in alphabetical order.
+        In [0, k), or names of classes. Without `names`, the columns of a data frame name the classes if these columns
+        include all labels. Otherwise, all k names must occur, and classes are in alphabetical order.
     test_logits, test_labels : arrays, optional
         Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
     votes, test_votes : (n, k) arrays, optional
         In place of labels: how many labels of each class a sample has, as in `fit_auto`.
     groups : (n,) numbers or names, optional
-        Groups of validation samples that belong together, as in `fit_auto`. A data frame has a column named group
-        instead.
+        Groups of validation samples that belong together, as in `fit_auto`. A data frame with labels has a column named
+        group instead.
     posterior : (n, k) array, optional
         P(label | x) of the validation samples, if known. If the posterior is passed, the noise in the NLL is reported
         separately.
     names : list or array of str, optional
-        Names of the classes.
+        Names of the classes, in the order of the columns.
     probabilities : bool
         Whether `logits` and `test_logits` contain probabilities, some of which may be 0. A single column contains the
         probabilities of the second of two classes.
@@ -110,15 +111,16 @@ def diagnose(
     calibrator : str, optional
         The calibrator to fit in place of the recommended one: ``none``, or a calibrator's name in configurations.
     sample_weight : (n,) array, optional
-        Weights of validation samples, as in `fit_auto`. The repair ladder, and the comparison with test samples, are
-        then left out. Test samples have no weights.
+        Weights of validation samples, as in `fit_auto`. If weights above 0 differ, the repair ladder and the comparison
+        with test samples are left out. Test samples have no weights.
     seed : int
         Determines folds and resamples.
 
     Raises
     ------
     SpecError
-        If an argument doesn't match its description above, or if `calibrator` can't be fitted.
+        If an argument doesn't match its description above, if there are more than 5,000 classes, or if `calibrator`
+        can't be fitted.
 
     Examples
     --------
@@ -153,7 +155,7 @@ def diagnose_file(
     floor: float | None = None,
     calibrator: str | None = None,
 ) -> Diagnosis:
-    """Diagnose the logits in a file, as described in `halobench.calibration.diagnosis.external_logits`.
+    """Return a diagnosis of a file of logits, as described in `halobench.calibration.diagnosis.external_logits`.
 
     If the file has a single set of samples, all are validation samples. The other arguments, and the errors raised, are
     those of `diagnose`.
@@ -386,7 +388,7 @@ def _ladder(val: _Validation, rows: np.ndarray, chosen: AutoFit, seed: int) -> t
 
 
 def _maps(val: _Validation, new: np.ndarray, temperature: Temperature, chosen: AutoFit) -> dict[str, np.ndarray]:
-    """Return the calibrated test logits of all candidates, of the temperatures and of no calibration."""
+    """Return test logits by calibrator: none, each temperature, and each candidate that could be tried."""
     maps = {NONE: rescale(new, 1.0)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(new, temperature.others["paper"].beta)

@@ -16,10 +16,11 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 
 or one set (``logits``, ``labels`` or ``votes``, and optionally ``posterior`` and ``groups``), which `calibrate_file`
 randomly halves. `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``,
-since their logarithm equals the logits up to a constant per row. `diagnose_file` adds a floor to probabilities if some
-are 0 (`halobench.calibration.floor`). Otherwise, a probability of 0, or a logit of -inf, rules the class out.
-Temperature scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The
-paper's fit is NaN if a class is ruled out, and calibrators other than temperatures reject logits of -inf.
+since their logarithm equals the logits up to a constant per row. If some probabilities are 0, `diagnose_file` adds a
+floor to them, unless the floor is set to 0 (`halobench.calibration.floor`). In `calibrate_file`, a probability of 0
+rules the class out, as a logit of -inf does in both functions. Temperature scaling can still be fitted as long as no
+``val`` label is a class that is ruled out for its sample. The paper's fit is NaN if a class is ruled out, and
+calibrators other than temperatures reject logits of -inf.
 
 The same arrays may be tensors in a dict that ``torch.save`` has written (.pt), or .npy files in a folder, such as
 logits.npy and labels.npy. A single column of logits or probabilities belongs to the second of two classes.
@@ -78,7 +79,7 @@ Samples = dict[str, np.ndarray]
 
 
 def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Read a file's arrays for the splits ``val`` and ``test``, named as `calibrate_cell.calibrate` expects.
+    """Return a file's arrays for the splits ``val`` and ``test``, named as `calibrate_cell.calibrate` expects.
 
     Parameters
     ----------
@@ -95,8 +96,8 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     Raises
     ------
     SpecError
-        If the file doesn't have the form described, e.g. if its logits look like probabilities, or if its arrays have
-        other names.
+        If the file doesn't have the form described, e.g. if its logits look like probabilities or its arrays have other
+        names, or if it has groups or votes.
 
     Examples
     --------
@@ -137,14 +138,14 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None = None, seed: int = 0) -> Calibrated:
-    """Fit calibrators to the ``val`` samples of a file and score them on both splits.
+    """Return calibrators fitted to the ``val`` samples of a file, and their scores on both splits.
 
     Parameters
     ----------
     path : path of a file or folder
         As described at the top of this module.
     spec : CalibrateSpec or list of calibrators, optional
-        Defaults to the temperature scalings.
+        Defaults to ``none``, ``exact``, ``paper`` and ``oracle``.
     seed : int
         Determines bootstrap resamples and, if the file contains only one set of samples, its halves.
 
@@ -165,9 +166,10 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
 
 
 def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
-    """Read a file's validation samples, any test samples, and any names of classes.
+    """Return a file's validation samples, any test samples, and any names of classes.
 
-    If the file has only one set, all samples are validation samples. The errors raised are those of `read_logits`.
+    If the file has only one set, all samples are validation samples. SpecError is raised if the file doesn't have the
+    form described at the top of this module.
     """
     with in_file(path):
         arrays, names = _load(Path(path))
@@ -190,7 +192,7 @@ def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
 
 
 def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: int | None = None) -> Samples:
-    """Check and return the logits, labels or votes, groups and posterior of arrays whose names begin with `prefix`.
+    """Return the checked logits, labels or votes, groups and posterior of arrays whose names begin with `prefix`.
 
     If `classes`, the number of classes in the validation samples, is passed, the samples are test samples, which may
     have no labels.
@@ -242,7 +244,7 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
 
 @contextlib.contextmanager
 def in_file(path: Path | str) -> Iterator[None]:
-    """Make errors raised in this context name the file, and the file's own arrays instead of the splits' arrays."""
+    """Name the file in SpecErrors raised in this context, and its arrays, e.g. val_logits in place of val.logits."""
     try:
         yield
     except SpecError as error:
@@ -254,7 +256,7 @@ def in_file(path: Path | str) -> Iterator[None]:
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Load all arrays of a file without unpickling, and any names of classes."""
+    """Return all arrays of a file, and any names of classes, without running code from the file."""
     kind = path.suffix.lower()
     wanted = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
     if path.is_dir() or (kind == ".npy" and path.stem in NAMES):
@@ -281,7 +283,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
 
 
 def _read_npy_files(folder: Path) -> dict[str, np.ndarray]:
-    """Read those .npy files of a folder that are named after arrays, such as logits.npy and labels.npy."""
+    """Return the arrays of a folder's .npy files with known names, such as logits.npy and labels.npy."""
     files = {file.stem: file for file in sorted(folder.glob("*.npy")) if file.stem in NAMES}
     sentence = "has no logits.npy, labels.npy, val_logits.npy, ...; pass a file, or a folder with such files"
     refuse(not files, str(folder), sentence)
@@ -295,7 +297,7 @@ def _read_npy_files(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Read a dict of tensors that torch.save has written, without unpickling other objects."""
+    """Return the arrays in a dict of tensors that torch.save has written; raise SpecError for other objects."""
     with explained(str(path)):
         import torch
     wanted = "a dict of tensors with the names of an .npz file's arrays, such as logits and labels"
@@ -345,7 +347,7 @@ def csv_columns(path: Path) -> list[str]:
 
 
 def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Divide samples at random into the two splits, keeping their order."""
+    """Return two random halves of samples, val and test, each in the original order."""
     count = len(samples["labels"])
     expected = "at least two, since half are used for fitting and the rest for scoring"
     require(count >= FEWEST, "logits", Found(f"{count} row"), expected)

@@ -76,8 +76,8 @@ class Temperature:
     ) -> Temperature:
         """Fit the temperature, both exactly and as other programs do, and estimate its error, over any `groups`.
 
-        Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; there are `votes` votes
-        per sample.
+        Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` is the mean
+        number of votes per sample.
         """
         groups = Groups.single(len(targets)) if groups is None else groups
         exact = fit_exactly(logits, targets)
@@ -105,7 +105,7 @@ class Temperature:
 
 
 def _fitted_to_majorities(logits: np.ndarray, shares: np.ndarray) -> TemperatureFit:
-    """Return the best temperature for each sample's most frequent label, with its NLL under the votes' shares."""
+    """Return the temperature fitted to the samples' most frequent labels, with its NLL under the votes' shares."""
     fit = fit_exactly(logits, shares.argmax(axis=1))
     if not math.isfinite(fit.beta):
         return fit
@@ -124,7 +124,8 @@ def _quantile(groups: int, samples: int) -> float:
 def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups, votes: float) -> tuple[float, float]:
     """Return the variance of log T and the summed NLL's curvature in log T at the optimum.
 
-    The variance is a sandwich estimate or, if larger, the variance expected with this number of `votes` per sample.
+    The variance is a sandwich estimate. Without given groups, it is at least the variance expected if `votes` labels
+    per sample were drawn from the model's probabilities.
     """
     p = softmax(u)
     u = np.where(p > 0, u, 0.0)
@@ -144,8 +145,8 @@ class Confusion:
 
     A sample with votes counts as the share of its votes that the label has.
 
-    `chance` is the p-value, after Bonferroni's correction for all pairs of classes, of a count this large if wrong
-    predictions were spread evenly over all pairs.
+    `chance` is the p-value, after Bonferroni's correction for all pairs of classes, of a count at least this large if
+    wrong predictions were spread evenly over all pairs.
     """
 
     predicted: int
@@ -157,7 +158,7 @@ class Confusion:
 
 
 def confusions(p: np.ndarray, top: np.ndarray, mass: np.ndarray) -> tuple[Confusion, ...]:
-    """Return the `PAIRS` most frequent confusions of a predicted class with a label, most frequent first.
+    """Return up to `PAIRS` confusions of a predicted class with a label, the most frequent first.
 
     p (n, k) are TS's probabilities, `top` (n,) the predictions, and `mass` (n, k) one-hot labels or shares of votes.
     """
@@ -231,11 +232,11 @@ class Shift:
 
 
 def unrelated(p: np.ndarray, mass: np.ndarray) -> float:
-    """Return the p-value of labels fitting probabilities (n, k) no better than the same labels in random order would.
+    """Return the p-value of the hypothesis that labels fit probabilities (n, k) no better than in random order.
 
-    The one-sided permutation test of the labels' mean probability. For targets `mass` (n, k), mean and variance over
-    all orders are exact (W. Hoeffding, *A Combinatorial Central Limit Theorem*, 1951), and the distribution is taken
-    as normal. NaN if all rows of one of them are equal.
+    The one-sided permutation test compares the labels' mean probability with its distribution over all orders of the
+    targets `mass` (n, k). The distribution's mean and variance are exact (W. Hoeffding, *A Combinatorial Central Limit
+    Theorem*, 1951); its shape is taken as normal. The p-value is NaN if all rows of `p` or of `mass` are equal.
     """
     p, mass = p - p.mean(axis=0), mass - mass.mean(axis=0)
     variance = float(((p.T @ p) * (mass.T @ mass)).sum()) / (len(p) - 1)

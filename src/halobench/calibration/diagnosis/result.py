@@ -51,7 +51,7 @@ class Diagnosis:
     unseen : tuple of int
         The classes without a validation label.
     unrelated : float
-        The p-value of the labels fitting the logits no better than the same labels in random order would.
+        The p-value of the hypothesis that labels fit the logits no better than in random order.
     temperature : Temperature
     auto : AutoFit
         The chosen calibrator, fitted to the validation samples: the recommended one, unless another was asked for.
@@ -67,16 +67,17 @@ class Diagnosis:
     test_samples : int
         The number of test samples; 0 if there are none.
     shift : Shift or None
-        The comparison of test with validation logits; None without test logits.
+        The comparison of test with validation logits; None without test logits, or if weights differ.
     scores : dict of str to dict of str to Rung
-        Scores on test samples, by calibrator (``none``, ``paper``, ``exact``, ``shrunk`` if T is shrunk, and all
-        candidates), then by metric, with bootstrap intervals (NaN for ECE); empty without test labels.
+        Scores on test samples, by calibrator and then by metric, with bootstrap intervals (NaN for ECE); empty without
+        test labels. Calibrators are ``none``, ``exact``, ``paper`` if its T is positive, ``shrunk`` if T is shrunk, and
+        all candidates that could be tried.
     test_gains : dict of str to Gain
         Gains over uncalibrated logits on the test samples, by calibrator.
     better : dict of str to Gain
         Gains over the chosen calibrator on the test samples, by calibrator; a gain is clear if its `low` is above 0.
     floor : Floor or None
-        The floor that is added to probabilities, if some are 0.
+        The floor that is added to probabilities, if some are 0; None otherwise.
     """
 
     samples: int
@@ -109,10 +110,10 @@ class Diagnosis:
         return dataclasses.replace(self.auto.calibrator, names=self.names)
 
     def predict_proba(self, logits: Any, probabilities: bool = False) -> np.ndarray:
-        """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k); only temperatures take -inf.
+        """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k).
 
-        `probabilities` says whether `logits` are probabilities. Of a data frame, only the columns logit_NAME or
-        probability_NAME are used, as in `diagnose`.
+        `probabilities` says whether `logits` are probabilities. Logits may be -inf only if the calibrator is a
+        temperature or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these are used.
         """
         rows = rows_of(logits, self.names, probabilities)
         samples = read_samples(rows, classes=self.classes)
@@ -123,7 +124,7 @@ class Diagnosis:
         self.calibrator.save(path)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all numbers as plain data, with None for numbers that aren't finite."""
+        """Return the results, without the calibrator's map, as plain data for JSON, with None for NaN and infinity."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         shown = ("chosen", "gain", "temperature", "temperature_gain", "candidates", "over_none", "nll", "reason")
         auto = {name: getattr(self.auto, name) for name in (*shown, "confidence", "mismatch")}
@@ -131,7 +132,7 @@ class Diagnosis:
         return _plain(fields | {"auto": auto})
 
     def summary(self) -> str:
-        """Describe the samples in one line."""
+        """Return one line that describes the samples."""
         line = f"{count(self.classes, 'class', 'classes')}{self._order()}, {count(self.samples, 'validation sample')}"
         if self.auto.groups.kind == "given":
             line += f" in {count(self.auto.groups.count, 'group')}"
@@ -188,7 +189,7 @@ class Diagnosis:
         return [*answers, words.are_alike(self.shift, self.names)] if self.shift else answers
 
     def __str__(self) -> str:
-        """Return the answers as text of at most 80 columns."""
+        """Return the summary, the answers and tables as text, whose sentences are wrapped at 80 columns."""
         lines = [*textwrap.wrap(self.summary(), WIDTH), ""]
         for answer in self.answers():
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
@@ -196,7 +197,7 @@ class Diagnosis:
         return "\n".join(lines + self._tables()).rstrip()
 
     def _tables(self) -> list[str]:
-        """Return the lines of two tables: candidates out of fold and, if there are test samples, scores on these."""
+        """Return the lines of two tables: candidates out of fold and, if test samples have labels, their scores."""
         lines = words.candidates_table(self.auto)
         if self.scores and not self.auto.mismatch:
             lines += ["", *words.scores_table(self.scores, self.auto.chosen)]
