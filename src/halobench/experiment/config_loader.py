@@ -32,8 +32,7 @@ NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # 
 class ConfigError(ValueError):
     """All `problems` with a configuration, one per line.
 
-    `plain` is the configuration without the parts that have problems of their own; `sound` is `plain` as a `Config`, or
-    None.
+    `plain` is the configuration without the parts that have problems of their own; `sound` is its `Config`, or None.
     """
 
     def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):
@@ -43,10 +42,7 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Return a configuration as a `Config`; raise ConfigError if it has problems.
-
-    Names set to null are left out, and keys such as ``train.lr`` set a single value.
-    """
+    """Return a configuration, with dotted keys and without names set to null, as a `Config`, or raise ConfigError."""
     try:
         raw = _without_null(_with_dotted(raw))
     except SpecError as error:

@@ -30,15 +30,7 @@ def file_stem(name: str) -> str:
 
 
 def rule_name(kind: str, stem: str) -> str:
-    """Return the name of the rule that draws a figure or makes a table (`kind`).
-
-    The name is an identifier, since neither ``use rule ... as`` nor ``--consider-ancient`` takes a dot.
-
-    Examples
-    --------
-    >>> rule_name("figure", "mylab.figures.draw")
-    'figure_mylab_figures_draw'
-    """
+    """Return a rule's name, without the dots that neither ``use rule ... as`` nor ``--consider-ancient`` takes."""
     return f"{kind}_{stem}".replace(".", "_")
 
 

@@ -69,7 +69,8 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
     Dotted keys in ``--config``, which Snakemake refuses, are passed in a temporary file.
 
     OSError is raised if Snakemake can't parse the arguments, if a value has no key, or if two options give
-    configuration files or values, since Snakemake would use only the last. SpecError is raised if a key is set twice.
+    configuration files or values, since Snakemake would use only the last. SpecError is raised if
+    ``--config`` sets a key twice.
     """
     arguments = Arguments(tuple(words), _parsed(words))
     before = [word.partition("=")[0] for word in words[: [*words, "--"].index("--")]]

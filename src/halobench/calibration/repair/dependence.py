@@ -168,10 +168,11 @@ def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
 
 
 def _batches(values: np.ndarray) -> tuple[float, float]:
-    """Return the largest ratio, at least 1, of batch means' variance to that of independent rows, and a p-value.
+    """Return how many times as large the variance of batch means is as if rows were independent, and a p-value.
 
-    The p-value is the smallest for independent rows (n, d), after Bonferroni's correction. The variances are summed
-    over the d columns, whose covariance matrix determines how many independent columns they count as.
+    The factor, at least 1, is the largest over the numbers of batches. The p-value is the smallest for independent rows
+    (n, d), after Bonferroni's correction. The variances are summed over the d columns, whose covariance matrix
+    determines how many independent columns they count as.
     """
     from scipy.stats import chi2
 

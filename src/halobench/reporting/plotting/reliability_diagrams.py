@@ -52,7 +52,7 @@ def draw_diagrams(
 
 
 def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style], by: str = "calibrator") -> None:
-    """Draw accuracy against confidence and the diagonal, with a line for each of `styles`."""
+    """Draw the diagonal and, for each of `styles`, a line of accuracy against confidence."""
     ax.axline((0, 0), (1, 1), color=FAINT, lw=0.8, zorder=1)
     for name, style in styles.items():
         line = pooled[pooled[by] == name]
