@@ -218,13 +218,13 @@ def _plain(text: str) -> str:
 PAGES = ("overview",)
 READING = """# Reading the figures
 
-This page shows how to read each figure, page and table of an experiment. The pictures are from the demo, and the
-[glossary](glossary.md) explains the terms. By default, figures of probes, losses or data that an experiment doesn't
-have are left out. Figures of [single studies](../studies/README.md) have their captions next to them. The header of a
-figure explains its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise; each seed
-redraws the split, the label noise and the initialisation. In large grids, some figures show only the pairs of data set
-and model with the most label noise, and say so; the [explorer](#explorer) has all cells. Answers are about models
-trained with cross-entropy (in a pair without it, with the first loss), unless they name another loss."""
+This page shows how to read an experiment's figures, pages and tables. The [glossary](glossary.md) explains the terms.
+The pictures are from the demo. By default, figures of probes, losses or data that an experiment doesn't have are left
+out. Figures of [single studies](../studies/README.md) have their captions next to them. The header of a figure explains
+its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise. Each seed redraws the split,
+the label noise and the initialisation. In large grids, some figures show only the pairs of data set and model with the
+most label noise, and say so. The [explorer](#explorer) has all cells. [Answers](#answers) are about models trained with
+cross-entropy (in a pair without cross-entropy, with the first loss), unless they name another loss."""
 
 
 PAGES_TEXT = """\
@@ -249,11 +249,11 @@ corrected for multiple testing.
 ![The explorer's first screen](explorer.png)
 
 `results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
-cells. Point at a circle to see its bootstrap interval over test samples; click it to open the cell's card. A card has
-the cell's metrics, its temperatures and whether each is proved optimal, its training curve and spec, and the commands
-that reproduce it. The table at the end of the page opens the same cards, so a keyboard is enough. The selection is
-stored in the address, so you can share it: `#cell=digits/mlp/mixup2/seed0` opens a card, and
-`#experiment=NAME&cell=CELL` one of another experiment. `halobench compare` compares two cells, and `halobench show
+cells. Point at a circle to see its bootstrap interval over test samples; click the circle to open the cell's card. A
+card has the cell's metrics, its temperatures and whether each is proved optimal, its training curve and spec, and the
+commands that reproduce it. The table at the end of the page opens the same cards, so a keyboard is enough. The
+selection is stored in the address, so you can share it: `#cell=digits/mlp/mixup2/seed0` opens a card, and
+`#experiment=NAME&cell=CELL` opens one of another experiment. `halobench compare` compares two cells. `halobench show
 CELL` prints a card in the terminal, here in part:
 
 ![A card in the terminal](show.png)"""
@@ -264,8 +264,8 @@ WILDCARD = "{{ snakemake.wildcards.experiment }}"
 COMPARING = "Compare only rows of the same data set, because the best possible score differs between data sets."
 ENDING = f"Lower is always better. {COMPARING}"
 BOLD = """\
-Bold marks a block's lowest value of a metric if all others exceed it by more than either's standard deviation, given by
-±; in `repair_metrics`, which has no bold, ± is half the width of the 95% interval over seeds."""
+Bold marks a block's lowest value of a metric if each other value exceeds it by more than the standard deviation (±)
+of either. `repair` and `repair_metrics` have no bold; there, ± is half the width of the 95% interval over seeds."""
 WIDTH = 118  # characters of a line of Markdown
 
 
@@ -334,17 +334,20 @@ def reading() -> str:
 EXAMPLES = {"what": "*excess*", "loss": "*5-point Mixup*", "base": "*cross-entropy*", "map": "*partner scaling*"}
 EXAMPLES["best"] = f"the best map, {EXAMPLES['map']},"
 TAKEAWAYS = """\
-A take-away opens an answer and titles its figure. An answer's take-away is its first sentence in the table whose
-condition is met; words in italics vary. Conditions are on pairs of data set and model with several seeds, from one
-population: real data with uncertain labels (label noise, planted overlap, or a posterior that came with the data) or,
-if there are none, other real data, or else synthetic classes. The take-away names its population if there are others.
-*Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is
-met, there is no take-away.
+A take-away opens an answer and titles its figure. The table lists each answer's sentences; the take-away is the first
+one whose condition is met. Words in italics vary. Conditions are on pairs of data set and model with several seeds,
+from one population: real data with uncertain labels or, if there are none, other real data, or else synthetic classes.
+Labels are uncertain if there is label noise, planted overlap or, except for `reach`, a posterior that came with the
+data. The take-away names its population if the experiment has others. *Most* pairs are {most:.0%} or more, and *few*
+{few:.0%} or less. With fewer than {least} pairs, or if no condition is met, there is no take-away.
 
 The *excess* is the NLL minus the known posterior's NLL or, if no posterior is known, the NLL itself. *What is left*
-is the excess at the optimal temperature. A pair counts for a share of either only if there are at least {nats:g} nats
-of it. A loss wins or loses, and a map lowers or raises the NLL, if 0 lies outside the 95% interval of the difference
-in NLL."""
+is the excess at the optimal temperature. In `temperature`, a pair counts only if its excess without calibration is at
+least {nats:g} nats; in `maps`, only if at least as much is left. In `mixup`, the uncalibrated loss is the form of Mixup
+with the most wins minus losses or, without Mixup, the first other loss. It *wins* on a pair if the 95% interval of its
+NLL minus that of calibrated cross-entropy lies below 0, and *loses* if the interval lies above 0. In `maps`, the map is
+the one with the lowest mean NLL. It lowers or raises the NLL if the 95% interval of the change lies below or above
+0."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

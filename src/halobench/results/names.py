@@ -66,7 +66,9 @@ METRICS = _named("metrics") | {
         "median distance at which certainty ends, or the decision changes",
         unit="relative to the nearest other label",
     ),
-    "censored": Name("Share of censored rays", "share of rays that ended before reaching the point sought"),
+    "censored": Name(
+        "Share of censored rays", "share of rays that ended before certainty did, or before the decision changed"
+    ),
     "survival_2": Name(
         "Share still certain at twice the distance",
         "share of rays, or of points, that stay certain up to twice the distance to the nearest other label",

@@ -27,7 +27,7 @@ from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "TS mixed with confusions"
-ABOUT = "TS mixed with the labels of the validation samples that have the same prediction"
+ABOUT = "TS mixed with how often each label occurs among validation samples with the same prediction"
 SOURCE = (
     "halobench, based on H.-C. Kim and Z. Ghahramani, *Bayesian Classifier Combination*, AISTATS 2012, and on "
     "Kerrigan et al. 2021, [arXiv 2109.14591](https://arxiv.org/abs/2109.14591)"

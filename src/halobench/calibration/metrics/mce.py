@@ -7,7 +7,7 @@ import numpy as np
 from halobench.calibration.scores.binning import bin_by_confidence
 
 TITLE = "MCE"
-ABOUT = "the largest gap between confidence and accuracy in a bin"
+ABOUT = "the largest gap between confidence and accuracy in any bin"
 RANGE = (0, 1)
 LOWER_IS_BETTER = True
 SOURCE = "Naeini et al. 2015: the largest gap in any bin"

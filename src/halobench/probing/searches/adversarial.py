@@ -17,7 +17,7 @@ from halobench.probing.rays import TrainingPoints
 from halobench.probing.run_search import Radii
 
 TITLE = "Attacked"
-ABOUT = "to the nearest point that an attack finds"
+ABOUT = "to the nearest point at which an attack ends certainty, or changes the decision"
 SOURCE = (
     "M. Pintor et al., *Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints* (FMN), NeurIPS "
     "2021, [arXiv 2102.12827](https://arxiv.org/abs/2102.12827); based on J. Rony et al., *Decoupling Direction "

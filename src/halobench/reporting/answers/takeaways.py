@@ -60,8 +60,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "certainty ends soon in the worst direction, much later in random ones",
             "on most pairs, certainty ends within a quarter of the distance to the nearest other label in the worst"
-            " direction found; in random directions, it reaches at least that quarter, and five times as far as in the"
-            " worst one",
+            " direction found, and in random directions reaches at least that quarter, and at least five times as far"
+            " as in the worst one",
             lambda table: (
                 "random" in table
                 and most((table["worst"] <= 0.25) & (table["random"] >= (5 * table["worst"]).clip(lower=0.25)))
@@ -69,14 +69,14 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "certainty ends soon in the worst direction",
-            "on most pairs, certainty ends in the worst direction within a quarter of the distance to the nearest other"
-            " label, but not at once",
+            "on most pairs, certainty ends in the worst direction found within a quarter of the distance to the nearest"
+            " other label, but not at once",
             lambda table: most((table["worst"] > 0) & (table["worst"] <= 0.25)),
         ),
         Rule(
             "even in the worst direction found, certainty reaches halfway to another label",
-            "on most pairs, certainty reaches half of the distance to the nearest other label in the worst direction"
-            " found",
+            "on most pairs, certainty reaches at least half of the distance to the nearest other label in the worst"
+            " direction found",
             lambda table: most(table["worst"] >= 0.5),
         ),
     ),
@@ -119,8 +119,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "mixup": (
         Rule(
             "uncalibrated {loss} beats calibrated {base} on most pairs without MLPs",
-            "of at least two pairs without MLPs, the uncalibrated loss wins on most and loses on none; of at least two"
-            " with MLPs, it wins on few and loses on more than it wins on",
+            "each network's kind is known; of at least two pairs without MLPs, the uncalibrated loss wins on most and"
+            " loses on none; of at least two with MLPs, it wins on few and loses on more than it wins on",
             except_mlps,
         ),
         Rule(
@@ -148,17 +148,17 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "maps": (
         Rule(
             "{map} removes most of what the optimal temperature leaves",
-            "the map lowers the NLL on most pairs, and removes over half of what is left on most",
+            "on most pairs, the map lowers the NLL; on most, it removes over half of what is left",
             lambda table: most(table["won"]) and most(table["share"] > 0.5),
         ),
         Rule(
             "{map} removes part of what the optimal temperature leaves",
-            "the map lowers the NLL on most pairs, and removes over a twentieth of what is left on most",
+            "on most pairs, the map lowers the NLL; on most, it removes over a twentieth of what is left",
             lambda table: most(table["won"]) and most(table["share"] > SLIGHT),
         ),
         Rule(
             "{map} lowers the NLL slightly",
-            "the map lowers the NLL on most pairs, and removes at most a twentieth of what is left on most",
+            "on most pairs, the map lowers the NLL; on most, it removes at most a twentieth of what is left",
             lambda table: most(table["won"]) and most(table["share"] <= SLIGHT),
         ),
         Rule(
@@ -173,12 +173,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "{best} lowers the NLL clearly on no pair",
-            "the map lowers the NLL on no pair, and removes over a twentieth of what is left on few",
+            "on no pair does the map lower the NLL; on few, it removes over a twentieth of what is left",
             lambda table: not table["won"].any() and few(table["share"] > SLIGHT),
         ),
         Rule(
             "{best} lowers the NLL clearly on few pairs",
-            "the map lowers the NLL on few pairs, and removes over a twentieth of what is left on few",
+            "on few pairs, the map lowers the NLL; on few, it removes over a twentieth of what is left",
             lambda table: few(table["won"]) and few(table["share"] > SLIGHT),
         ),
     ),

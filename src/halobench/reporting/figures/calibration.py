@@ -26,11 +26,11 @@ CATEGORY = "3 Calibration"
 CAPTION = """\
 The figure shows the test NLL (in nats) and the expected calibration error (ECE) by calibrator and training loss. Lower
 values are better. Horizontal lines show predictors that need no training: the known posterior itself, which no model
-can beat in expected NLL; a uniform guess; and the label of the nearest training point, after TS. If labels are
-uncertain, scores are expectations under the known posterior. If labels are certain, ECEs near the floor (``ece_floor``
-in the table of metrics) are too small to rank. A temperature is fitted to minimise NLL, so it can worsen ECE. Notes
-below the panels count models with no optimal temperature (all their validation points are classified correctly), with a
-negative temperature from the paper's code, or with an infinite NLL (a label that occurs gets probability 0).
+can beat in expected NLL; a uniform guess; and the label of the nearest training point, after TS. If the posterior is
+known, scores are expectations under it. If the figure shows ECE floors (``ece_floor`` in the table of metrics), ECEs
+near their floor are too small to rank. A temperature is fitted to minimise NLL, so it can worsen ECE. Notes below the
+panels count models with no optimal temperature (all their validation points are classified correctly), with a negative
+temperature from the paper's code, or with an infinite NLL (a label that occurs gets probability 0).
 """
 
 TITLE = "What temperature scaling changes on test data"

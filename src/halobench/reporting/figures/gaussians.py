@@ -19,7 +19,7 @@ CAPTION = """\
 The figure shows the KL (in nats) from the known posterior to the model on two Gaussian classes, against the distance
 between the means (in standard deviations). The columns show models without calibration, after TS (paper's code) and
 after TS (optimal). If the means are close, a network fits labels that are little more than noise; the optimal
-temperature then tends to infinity and removes nearly all of the error.
+temperature is then very high, and removes nearly all of the error.
 """
 
 SHOWS = ("gaussians",)

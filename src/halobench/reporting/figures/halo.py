@@ -28,15 +28,15 @@ from halobench.storage.columns import SURVIVAL_COLUMNS
 SHORT = "Halos in the worst direction"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-Each curve shows the share of training points around which the model is still certain of the point's training label, by
-distance. A distance of 1 is the distance to the nearest training point with a different label. In the worst direction,
-the true share lies above the *certified* curve, a proved bound, and below the *attacked* curve. The amber region shows
-the share along random rays if certainty ended at flat boundaries at the attacked distances. Its upper edge is for a
-single boundary, and no linear model can exceed it; its lower edge is for one boundary per other class. The number of
-input dimensions alone can explain a curve within this region. The Kaplan-Meier estimator accounts for rays that ended
-while the model was still certain. A pair of data set and model is left out if the model is certain of almost no point,
-whatever its loss, unless this is so for every pair. If attacks end certainty around at least half of the points that
-each model is certain of, the title says within what distance.
+Each curve shows, by distance from training points, for what share of points or random rays the model is still certain
+of the point's training label. A distance of 1 is the distance to the nearest training point with a different label. In
+the worst direction, the true share lies between the *certified* curve, a proved bound, and the *attacked* curve. The
+amber region shows the share of random rays if certainty ended at flat boundaries at the attacked distances. Its upper
+edge is for a single boundary, and no linear model can exceed it; its lower edge is for one boundary per other class.
+The number of input dimensions alone can explain a curve within this region. The Kaplan-Meier estimator accounts for
+rays that ended while the model was still certain. A pair of data set and model is left out if the model is certain of
+almost no point, whatever its loss, unless this is so for every pair. If attacks end certainty around at least half of
+the points that each model is certain of, the title says within what distance.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used

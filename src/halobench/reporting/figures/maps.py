@@ -12,10 +12,10 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What can repair the rest?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-The figure shows how the test NLL (in nats) changes from the optimal temperature to each of up to five other maps of the
-logits, for each pair of data set and model. Lines are 95% t intervals over seeds. To the left of 0, the NLL is lower
-with the map than at the optimal temperature. A row's black tick marks the most that any map could gain: the NLL at the
-optimal temperature, minus the posterior's if it is known.
+For each pair of data set and model, the figure shows the test NLL (in nats) after each of up to five maps of the
+logits, minus the NLL at the optimal temperature. Lines are 95% t intervals over seeds. To the left of 0, the NLL is
+lower with the map than at the optimal temperature. A row's black tick marks the most that any map could gain: the NLL
+at the optimal temperature, minus the posterior's NLL if the posterior is known.
 """
 BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 

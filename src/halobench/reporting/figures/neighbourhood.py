@@ -16,13 +16,13 @@ from halobench.reporting.styles import loss_styles
 SHORT = "Confidence and logit gaps by distance"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The figure shows the mean softmax confidence in a point's training label, and the label's mean logit gap, by distance in
-random directions (the paper's Figure 3) or, if none were probed, in those that the note names. The gap is the label's
-logit minus the largest other logit. If the gap is below 0 at a point, the model predicts another class there. The gap
-still distinguishes models whose confidence rounds to 1. Unless the axis says otherwise, distances are in units of the
-normalised inputs, so compare them only within a data set. Even if a curve is flat, the confidence may fall in other
-directions: in many dimensions, a random direction is nearly orthogonal to any given one. Dashed lines are for
-held-out points, and start at the mean confidence in their labels.
+The figure shows the mean softmax confidence in a point's training label, and the label's mean logit gap, by distance
+from the point. Directions are random, as in the paper's Figure 3; if random directions weren't probed, the note names
+the directions shown. The gap is the label's logit minus the largest other logit. If the gap is below 0 at a point, the
+model predicts another class there. The gap still distinguishes models whose confidence rounds to 1. Unless the axis
+says otherwise, distances are in units of the normalised inputs, so compare them only within a data set. Even if a curve
+is flat, the confidence may fall in other directions: in many dimensions, a random direction is nearly orthogonal to any
+given one. Dashed lines show the mean confidence in the labels of held-out points.
 """
 
 TITLE = "What happens to a point's own label as one moves away from it?"

@@ -22,12 +22,12 @@ from halobench.storage.columns import REFERENCE
 SHORT = "Where TS fails like log k"
 CATEGORY = "5 Theory"
 CAPTION = """\
-This figure shows for which models temperature scaling fails. The background shows KL / log k at the best temperature,
-by the number of classes k and by rho, for a classifier whose logits, on shared regions, have two levels above all
-others: the top class's and its partners'. Rho is how far the logits of the top class's partners lie above those of all
-remaining classes, divided by how far the top class's logit does. At the bottom, partners are like any other class, and
-KL / log k stays away from 0 as k grows. At the top, partners are level with the top class, and KL / log k vanishes.
-Each point is a mean over seeds for one model and loss.
+Colours show the KL from the known posterior to a model at its best temperature, divided by log k. The background is
+what a formula predicts, by the number of classes k and by rho, for a classifier whose logits, on shared regions, have
+two levels above all others: the top class's and its partners'. Rho is how far the logits of the top class's partners
+lie above those of all remaining classes, divided by how far the top class's own logit lies above them. At the bottom,
+partners are like any other class, and KL / log k stays away from 0 as k grows. At the top, partners are level with the
+top class, and KL / log k is 0. Each point is a measured mean over seeds for one model, loss and k.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")

@@ -23,7 +23,8 @@ CATEGORY = "5 Theory"
 CAPTION = """\
 The figure shows the measured KL (in nats) after TS (optimal) against the KL that a formula predicts from the same
 model's mean logit gaps on own and shared regions of the test data. Scatter of the logits around their means adds to the
-KL, so most points lie above the diagonal; the figure gives the median ratio of measured to predicted KL.
+KL, so most points lie above the diagonal. The note gives the median ratio of measured to predicted KL over trained
+models.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")

@@ -23,8 +23,8 @@ CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
 The figure shows the median distances at which certainty ends and the decision changes, as multiples of the distance to
 the nearest training point with a different label. A positive temperature can change the certainty radius, but not the
-decision radius. A certainty radius of 0 means that, at half of the points or more, the model isn't certain of the label
-even at the point itself.
+decision radius. A certainty radius of 0 means that, for at least half of the points, the model isn't certain of the
+label even at the point itself.
 """
 
 TITLE = "How far from a point do certainty and the decision last?"

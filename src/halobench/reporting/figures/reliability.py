@@ -18,9 +18,9 @@ SHORT = "Reliability"
 CATEGORY = "3 Calibration"
 CAPTION = """\
 The figure shows reliability diagrams on test data without calibration, after TS (paper's code) and after TS (optimal).
-Below the diagonal, a model is overconfident. If labels are uncertain, accuracy is an expectation under the known
-posterior. Bins are pooled over seeds. Bins of fewer than 10 points have faint marks. A positive temperature moves
-points between bins but doesn't change the predicted class; the paper's code may fit a negative one.
+Below the diagonal, a model is overconfident. If the posterior is known, accuracy is an expectation under it. Bins are
+pooled over seeds. Bins of fewer than 10 points have faint marks. A positive temperature moves points between bins but
+doesn't change the predicted class; the paper's code may fit a negative temperature.
 """
 
 TITLE = "Reliability before and after temperature scaling"

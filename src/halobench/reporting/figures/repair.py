@@ -14,15 +14,15 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What could repair it"
 CATEGORY = "3 Calibration"
 CAPTION = """\
-Each bar shows a model's NLL on test samples, a mean over seeds, split by what could repair it. The model was trained
-with cross-entropy or, if no model was, with the first loss. From left to right, the parts are noise, which no
+Each bar shows a model's NLL on test samples, a mean over seeds, split by what could repair it. Models were trained with
+cross-entropy (if no model was, with the first loss), or elsewhere. From left to right, the parts are noise, which no
 classifier can get below; what only different training can repair (orange); what a richer map of the logits can repair
 (dark green); and what a temperature can repair. If the dark green part grows with the number of classes k while the
 orange part doesn't, a temperature leaves ever more NLL, but a richer map could repair it without retraining. The orange
-part tends to be too long: it ends at the lowest NLL that any map reached on samples that it wasn't fitted to, and the
-best map isn't known. A black line spans the 95% range of the best map's NLL; if there are too few samples to say more,
-the line starts at the noise or, if the posterior isn't known, at 0. If the posterior isn't known, the orange part
-includes the noise.
+part tends to be too long: it ends at the lowest NLL that any map reached on samples held out from its fit, and a better
+map may exist. A black line spans the 95% range of the best map's NLL; if there are too few samples for a lower
+estimate, the line starts at the noise or, if the posterior isn't known, at 0. If the posterior isn't known, the orange
+part includes the noise.
 """
 
 SHOWS = ()  # drawn only if an experiment lists it; its cells then get repair ladders

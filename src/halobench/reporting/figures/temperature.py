@@ -12,11 +12,11 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What can a temperature repair?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-The figure shows the test NLL (in nats) minus the known posterior's NLL (if no posterior is known, simply the NLL) for
-each pair of data set and model. The dots of a row show the model uncalibrated, at the temperature that the paper's code
-fits, and at the optimal temperature. If Mixup has its own rows, each row in bold is for cross-entropy (in a pair
-without it, the first loss), and the rows below it are for Mixup. A heading in italics says what the pairs below it have
-in common. If the posterior is known, predictions at 0 would equal it.
+For each pair of data set and model, the figure shows the test NLL (in nats) minus the known posterior's NLL or, if no
+posterior is known, the NLL itself. The dots of a row show the model uncalibrated, at the temperature that the paper's
+code fits, and at the optimal temperature. If Mixup has rows of its own, they are below the pair's row in bold, which is
+for cross-entropy or, in a pair without cross-entropy, the first loss. A heading in italics says what the pairs below it
+have in common. If the posterior is known, predictions at 0 would equal the posterior.
 """
 
 

@@ -10,11 +10,11 @@ from halobench.reporting.print_tables.layout import Table
 TITLE = "Scores against clean labels"
 CAPTION = """\
 These tables have the form of the paper's tables for images. They show this experiment's NLL, ECE and ACE on test data,
-against clean labels. A temperature is fitted to noisy validation labels, so TS can make scores on clean labels worse.
-ACE is the *average* calibration error, an unweighted mean over bins. The caption of each part counts the models for
-which the paper's fit failed, i.e. ended more than 5% from the optimum or below 0. The LaTeX at the end of the page
-needs booktabs and graphicx. Lower is always better. Compare only rows of the same data set, because the best possible
-score differs between data sets.
+against clean labels. Under label noise, a temperature is fitted to noisy validation labels, so TS can make scores on
+clean labels worse. ACE is the *average* calibration error, whose bins have equal weights. The caption of each part
+counts the models for which the paper's fit failed, i.e. ended more than 5% from the optimum or below 0. The LaTeX at
+the end of the page needs booktabs and graphicx. Lower is always better. Compare only rows of the same data set, because
+the best possible score differs between data sets.
 """
 
 SHOWS = ("any images",)
