@@ -344,10 +344,10 @@ data. The take-away names its population if the experiment has others. *Most* pa
 The *excess* is the NLL minus the known posterior's NLL or, if no posterior is known, the NLL itself. *What is left*
 is the excess at the optimal temperature. In `temperature`, a pair counts only if its excess without calibration is at
 least {nats:g} nats; in `maps`, only if at least as much is left. In `mixup`, the uncalibrated loss is the form of Mixup
-with the most wins minus losses or, without Mixup, the first other loss. It *wins* on a pair if the 95% interval of its
+with the most wins minus defeats or, without Mixup, the first other loss. It *wins* on a pair if the 95% interval of its
 NLL minus that of calibrated cross-entropy lies below 0, and *loses* if the interval lies above 0. In `maps`, the map is
-the one with the lowest mean NLL. It lowers or raises the NLL if the 95% interval of the change lies below or above
-0."""
+the one with the lowest mean NLL. It lowers the NLL if the 95% interval of the change lies below 0, and raises the NLL
+if the interval lies above 0."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),
