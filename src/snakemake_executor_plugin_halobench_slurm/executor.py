@@ -62,7 +62,7 @@ class Executor(SlurmExecutor):
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
-        """Refuse to start if SLURM doesn't respond or still has jobs of a dead run, which may write the same files."""
+        """Refuse arrays together with retries; refuse to start if SLURM is silent or jobs of a dead run are left."""
         from halobench.runner.live_runs import SUBMITTED, other_runs
 
         settings = self.workflow.executor_settings

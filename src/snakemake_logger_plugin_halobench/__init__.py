@@ -39,7 +39,7 @@ class LogHandler(LogHandlerBase):
 
 
 def _open(settings: OutputSettingsLoggerInterface) -> Any:
-    """Import and return the view; only now, since Snakemake imports every logger plug-in at each start."""
+    """Import and return the view; importing it with this module would slow down each start of Snakemake."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from .bars import Bars
 

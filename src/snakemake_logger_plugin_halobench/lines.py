@@ -28,7 +28,7 @@ LOCKED = "That run writes some of the same files. Start this one again once it h
 
 
 class Lines:
-    """Prints a line for each job that ends, and Snakemake's warnings and errors; its own log contains everything."""
+    """Prints a line for each job that ends, and warnings and errors from Snakemake, whose log contains everything."""
 
     def __init__(self, settings: OutputSettingsLoggerInterface):
         self.settings = settings

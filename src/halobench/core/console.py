@@ -20,7 +20,10 @@ class Output(Console):
 
 
 def console() -> Console:
-    """Return a console on standard output; files and pipes get lines of $COLUMNS or else `PLAIN_WIDTH` characters."""
+    """Return a console on standard output.
+
+    Lines in files and pipes have up to $COLUMNS characters or, if that isn't set, up to `PLAIN_WIDTH`.
+    """
     terminal = Output(highlight=False, emoji=False, markup=False)
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() else PLAIN_WIDTH

@@ -125,7 +125,7 @@ def refuse(condition: object, key: str, sentence: str) -> None:
 
 
 def one_of(names: Iterable[str], value: object = None) -> str:
-    """Return "one of" and the sorted names, followed by a hint if one of them is close to `value`."""
+    """Return "one of" and the sorted names, with a hint if one is close to `value`; if there are no names, say so."""
     names = sorted(names)
     if not names:
         return "a defined name, but none are defined"
@@ -142,7 +142,7 @@ def hint(names: Iterable[str], value: object) -> str:
 
 
 def check_name(key: str, value: object) -> str:
-    """Return `value` if it is valid as a folder name; raise SpecError otherwise."""
+    """Return `value` if it matches `NAME` and has no "..", so a folder can have this name; else, raise SpecError."""
     if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
         raise SpecError(
             key,

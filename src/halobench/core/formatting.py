@@ -8,7 +8,7 @@ CHANGES_NUMBERS = True  # see `halobench.experiment.code_version`
 
 
 def number(value: float | None, form: str = ".3f", missing: str = "–") -> str:
-    """Format a number, by default with three decimals, or in scientific notation if it is 10,000 or more.
+    """Format a number, by default with three decimals or, if its size is 10,000 or more, in scientific notation.
 
     Examples
     --------
@@ -25,14 +25,14 @@ def number(value: float | None, form: str = ".3f", missing: str = "–") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration in seconds in the most readable unit."""
+    """Format a number of seconds as seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.{0 if seconds >= 360_000 else 1}f} h"
 
 
 def size(amount: float) -> str:
-    """Format a number of bytes in the most readable unit."""
+    """Format a number of bytes, in units from bytes to TiB."""
     units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while round(amount) >= 1000 and len(units) > 1:
         amount, units = amount / 1024, units[1:]

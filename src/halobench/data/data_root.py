@@ -70,5 +70,5 @@ def unfit(path: str | Path) -> str | None:
 
 
 def may_fetch() -> bool:
-    """Return whether missing data sets may be downloaded, i.e. unless HALOBENCH_FETCH is 0."""
+    """Return whether missing data sets may be downloaded, which only HALOBENCH_FETCH=0 forbids."""
     return os.environ.get(FETCH) != "0"

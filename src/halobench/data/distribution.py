@@ -76,7 +76,7 @@ class Distribution:
     regions: Regions | None = None
 
     def facts(self) -> dict[str, float | int]:
-        """Return facts for the tables: of regions, beta (the shared mass) and, if shares are equal, the group size."""
+        """Return facts for the tables: beta, the mass of shared regions, and, if shares are equal, a group's size."""
         if self.regions is None:
             return {}
         shared = self.regions.posterior[self.regions.shared]
@@ -184,8 +184,8 @@ def sample_generator(distribution: Distribution, seed: int, *purpose: str) -> np
     """Return the generator for drawing samples from a distribution with a cell's seed.
 
     Distributions with the same number of classes share random numbers, so that a control without overlap, for example,
-    has the same regions and inputs. Distributions with different numbers of classes share none, so a slope on log k is
-    fitted to independent draws.
+    has the same regions and inputs. Distributions with different numbers of classes k share none, so a slope on
+    log k is fitted to independent draws.
     """
     return generator(seed, *purpose, distribution.classes)
 

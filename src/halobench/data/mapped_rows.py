@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Rows:
-    """The rows `index` (n,) of an array (N, ...), with a shape, a type and a length; each access copies its rows."""
+    """The rows `index` (n,) of an array (N, ...), read only when indexed; has a shape, a dtype and a length."""
 
     def __init__(self, array: np.ndarray, index: np.ndarray):
         self.array, self.index = np.asarray(array), np.asarray(index)

@@ -1,6 +1,6 @@
 """Read people's labels of CIFAR-10's images, in the order of the data set's own files.
 
-In CIFAR-10N, three people labelled each training image; in CIFAR-10H, about 51 others labelled each test image.
+In CIFAR-10N, three people labelled each training image; in CIFAR-10H, about 51 people labelled each test image.
 """
 
 from __future__ import annotations

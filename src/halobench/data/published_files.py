@@ -1,6 +1,6 @@
 """Obtain files that others publish on GitHub: download the missing ones, and compare the checksums that are known.
 
-Files are stored under the data root. A file's address includes its commit, so the file's content never changes.
+Files are stored under the data root. A file's address includes its commit, so what the file holds never changes.
 HALOBENCH_MIRROR is the address of a copy to download from; it replaces the host in each address.
 """
 

@@ -153,7 +153,7 @@ def load_distribution(spec: SourceSpec) -> Distribution:
 
 
 def plain_images(key: str, loader: str) -> Images:
-    """Load the images of a loader that needs no options; SpecError names the option `key` if it's unsuitable."""
+    """Load the images of a loader without required options; if it's unsuitable, raise SpecError for the key `key`."""
     require(isinstance(loader, str), key, loader, "the name of an image loader")
     try:
         options = plugins.find("data", loader).options

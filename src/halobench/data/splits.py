@@ -155,7 +155,7 @@ def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> D
 
 
 def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None, seed: int = 0) -> None:
-    """Raise SpecError if a source of `size` images (None if unlimited) can't fill the splits of `spec` for a seed."""
+    """Raise SpecError if a source of `size` samples (None if unlimited) can't fill the splits of `spec` for a seed."""
     if size is None:
         refuse(spec.blocks, "blocks", "samples are drawn for each seed anyway; leave this key out")
         return

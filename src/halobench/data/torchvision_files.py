@@ -1,7 +1,7 @@
 """Load the data sets that torchvision downloads and reads, stored in its layout under the data root.
 
-Only the published files are read. Their checksums are compared before any file is opened, because CIFAR's archives
-contain pickles. Archives are unpacked into a temporary folder, so the data root may be read-only.
+Only the published files are read. Their checksums are compared before any file is unpacked or read, because CIFAR's
+archives contain pickles. Archives are unpacked into a temporary folder, so the data root may be read-only.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ the confidence is 1 if the label has the largest logit and 0 if not, so the sear
 decision.
 
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like a
-ray, it may leave the valid pixel range. The length of a step is a share of the current limit on the distance. The limit
-is first set to the distance at which, according to the gradient, the confidence would fall below the level. Once a
-point below the level is found, the limit shrinks at points below the level and grows at others. From each starting
-point, the search follows the gradient of the margin of the label y, with logits z,
+ray, it may leave the valid pixel range. The length of a step is a share of the current limit on the distance. Until a
+point below the level is found, the limit is slightly more than the distance at which, according to the gradient, the
+confidence falls below the level. After that, the limit shrinks at points below the level and grows at others. From each
+starting point, the search follows the gradient of the margin of the label y, with logits z,
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
@@ -49,7 +49,7 @@ class Effort:
     norm : str
         Norm used to measure distances, ``l2`` or ``inf``.
     restarts, steps : int
-        Number of starts per sample (if there are several goals, for the first), and of gradient steps from each start.
+        Number of starts per sample for the first goal (later goals have two), and of gradient steps from each start.
     batch : int
         Largest number of inputs per forward pass.
     """
@@ -266,7 +266,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return crossings of the level on the way to starts or, if there are none, offsets that gradients suggest."""
+    """Return crossings of the level on the way to starts, or starts rescaled to the lengths that gradients suggest."""
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)

@@ -48,8 +48,8 @@ class FarField:
         at least the level; infinite if the confidence doesn't tend to 1.
     exact : bool
         Whether the results were derived from the last affine piece of the network. Otherwise, the logits were evaluated
-        at `DISTANCES`, and certain_from is one of these. A confidence then counts as tending to 1 if, at the last
-        distance, it is within `NEARLY_ONE` of 1 and at least the level.
+        at `DISTANCES`, and a finite certain_from is one of these. A confidence then counts as tending to 1 if, at the
+        last distance, it is within `NEARLY_ONE` of 1 and at least the level.
     reason : str
         One line that explains why the results aren't exact; empty if they are.
     """
@@ -207,7 +207,7 @@ def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
 
 
 def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
-    """Return how much the slopes of `classes` (r,) exceed all slopes (r, k), or 0 if that may be due to rounding."""
+    """Return the slopes of `classes` (r,) minus each slope (r, k), with 0 for differences that rounding could cause."""
     column = classes[:, None]
     lead = tails.slopes.gather(1, column) - tails.slopes
     size = tails.sizes.gather(1, column) + tails.sizes

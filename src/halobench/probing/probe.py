@@ -53,9 +53,9 @@ class Neighbourhood:
         One row per sample, ray, quantity and calibrator. For a walk along rays, the radius is the first distance at
         which the confidence is below the threshold (for the quantity ``certainty``) or half its value at distance 0
         (``half_level``), or at which another class overtakes the label (``decision``). Columns are point (the sample),
-        ray, quantity, calibrator, threshold, radius, censored (whether the walk ended first; the radius is then the
-        walk's length), other_distance (the distance to the nearest training sample with a different label) and
-        line_length (the distance to the ray's target; NaN if there is none).
+        ray, quantity, calibrator, threshold, radius, censored (whether the walk ended before such a distance; the
+        radius is then the walk's length), other_distance (the distance to the nearest training sample with a different
+        label) and line_length (the distance to the ray's target; NaN if there is none).
     """
 
     curves: pd.DataFrame
@@ -190,7 +190,7 @@ def probe(
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:
-    """Return means over samples of arrays (n, 1 + A + B), with standard errors clustered by sample, per distance."""
+    """Return means over samples of arrays (n, 1 + A + B), with standard errors, at each distance but the first."""
     absolute, relative = len(spec.radii), len(spec.relative_radii)
     columns = {
         "radius": np.concatenate([spec.radii, np.full(relative, np.nan)]),

@@ -88,7 +88,7 @@ class TrainingPoints:
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` of samples (n, D), cached for these and for any consecutive ones."""
+        """Return `nearest_of_another_label` of samples (n, D); runs of the samples last computed come from a cache."""
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))
@@ -137,7 +137,7 @@ class Geometry:
 
 
 def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
-    """Raise SpecError unless a plug-in returned finite directions of this shape, or rays with such directions."""
+    """Raise SpecError unless a plug-in returned finite non-zero directions, or finite rays, of this shape."""
     directions = rays.directions if isinstance(rays, Rays) else rays
     is_tensor = isinstance(directions, torch.Tensor)
     if not is_tensor or tuple(directions.shape) != shape:
@@ -184,7 +184,7 @@ def nearest_of_another_label(
 
 
 def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
-    """Return leading orthonormal principal directions (c, D) of samples (N, D); c < `count` if the rank is lower."""
+    """Return at most `count` orthonormal principal directions (c, D) of the first `MANIFOLD_SAMPLES` samples (N, D)."""
     samples = training[:MANIFOLD_SAMPLES].double()
     _, scales, basis = torch.linalg.svd(samples - samples.mean(dim=0), full_matrices=False)
     rank = int((scales > 1e-9 * scales[0]).sum())

@@ -68,9 +68,9 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
 
     Dotted keys in ``--config``, which Snakemake refuses, are passed in a temporary file.
 
-    OSError is raised if Snakemake can't parse the arguments, if a value has no key, or if two options give
-    configuration files or values, since Snakemake would use only the last. SpecError is raised if
-    ``--config`` sets a key twice.
+    OSError is raised if Snakemake can't parse the arguments, if a value has no key, or if ``--config`` or
+    ``--configfile`` is passed twice, since Snakemake would use only the last. SpecError is raised if ``--config`` sets
+    a key twice.
     """
     arguments = Arguments(tuple(words), _parsed(words))
     before = [word.partition("=")[0] for word in words[: [*words, "--"].index("--")]]
@@ -136,7 +136,7 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_arguments(arguments: Arguments) -> None:
-    """Raise OSError if there is no Snakefile, no core is requested, or a profile or configuration can't be used.
+    """Raise OSError if there is no Snakefile, ``--cores`` is below 1, or a profile or configuration can't be used.
 
     A workflow profile must exist, although Snakemake ignores a missing one.
     """
@@ -159,7 +159,7 @@ def check_arguments(arguments: Arguments) -> None:
 
 
 def check_profile(profile: str) -> None:
-    """Raise OSError if a workflow profile is missing, sets a key too early, or needs an executor that isn't installed.
+    """Raise OSError if a workflow profile is missing, sets a key that is read too late, or needs a missing executor.
 
     The profile ``none`` stands for no profile, and passes.
     """

@@ -243,7 +243,7 @@ def written_description(config: Config, name: str, results: Path) -> sources.Des
 
 
 def smallest_part(micro: int | None, rows: int) -> int:
-    """Return the size of the smallest part of a batch of `rows`, cut into parts of `micro` rows if any; at most 2."""
+    """Return 1 if a batch of `rows` rows, in parts of `micro` rows if given, has a part of one row, and otherwise 2."""
     return min(rows % (micro or rows) or micro or rows, 2)
 
 

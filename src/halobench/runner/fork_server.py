@@ -41,7 +41,7 @@ _started: list[Any] = []  # keeps the server's standard input open for as long a
 def start(folder: Path | str = ".") -> None:
     """Start a server that lives as long as this process, and put its address in the environment.
 
-    On systems other than Linux, or if the environment already has an address, nothing happens. The server works in
+    On systems other than Linux, or if the variable `PLACE` is already set, nothing happens. The server works in
     `folder`, the folder of the jobs, where matplotlib looks for its settings.
     """
     import subprocess
@@ -98,7 +98,10 @@ def _is_ours(line: socket.socket) -> bool:
 
 
 def _setting() -> str:
-    """Return, as text, what determines how Python, the package and libraries load; it must be the same for a fork."""
+    """Return, as text, what determines how Python, the package and libraries load.
+
+    The server forks only for a job whose text equals its own.
+    """
     variables = sorted(item for item in os.environ.items() if item[0] not in VARYING)
     files = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(__file__).parents[1].rglob("*.py"))
     return repr([sys.prefix, sys.version, sys.flags, sys.path[1:], variables, files])

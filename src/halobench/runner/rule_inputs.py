@@ -251,7 +251,7 @@ class RuleInputs:
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
     def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
-        """Write an experiment's manifest, with only finished cells if the missing ones get a file, `missing`."""
+        """Write an experiment's manifest; if a file `missing` is given, list unfinished cells there instead."""
         listed: Mapping[str, Any]
         if missing:
             listed = list_inventory(self.inventory(experiment), self.results)
@@ -305,7 +305,7 @@ class RuleInputs:
         return self.config.recipe(wildcards.dataset, wildcards.model)
 
     def runs_here(self, stage: Stage) -> bool:
-        """Return whether a stage runs in the main process: it uses no device, and ``submit`` doesn't list it."""
+        """Return whether a stage is never sent to a cluster: it uses no device, and ``submit`` doesn't list it."""
         return not stage.device and stage.name not in self.config.submit
 
 

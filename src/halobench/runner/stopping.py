@@ -22,7 +22,7 @@ from halobench.runner import end_of_run
 
 @contextlib.contextmanager
 def with_jobs() -> Iterator[list[int]]:
-    """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling.
+    """Interrupt the jobs at the first SIGINT or SIGTERM, in addition to Snakemake's own handling.
 
     Yield a list, to which the number of this signal is added. A lost terminal (SIGHUP) counts as SIGTERM.
 
@@ -67,7 +67,7 @@ def _exit(number: int, _: object) -> None:
 
 
 def _watch(signals: socket.socket, passed: signal.Signals, received: list[int]) -> None:
-    """Wait for a signal, note that it was `received`, then send `passed` to the jobs until the run ends."""
+    """Wait for a signal, note that it was `received`, then send `passed` to the jobs repeatedly until the run ends."""
     while (number := signals.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
     if number:

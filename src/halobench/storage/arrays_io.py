@@ -47,7 +47,7 @@ def check_arrays(path: Path | str) -> None:
 def read_npy(
     path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False, most: int | None = None
 ) -> np.ndarray:
-    """Read an array of this type and shape (None: any length); check the checksum of files of up to `most` bytes."""
+    """Read an array of this type and shape, in which None is any length; `most` is as in `check_recorded`."""
     expected = f"a .npy array of {dtype} {shape}".replace("None", "n")
     with reading(path, expected):
         # An archive of arrays can also be read, but isn't an array.

@@ -84,7 +84,8 @@ def sweep(folder: Path | str) -> None:
 def _lock(path: Path) -> FileLock:
     """Return a lock on a file, which the system releases when its holder ends for whatever reason.
 
-    On a file system without locks, the lock can't be acquired: filelock's fallback would write into the file.
+    On a file system without locks, the lock can't be acquired, since filelock's fallback, which would write into the
+    file, is off.
     """
     return FileLock(path, fallback_to_soft=False)
 
@@ -119,7 +120,7 @@ def check_user_cache() -> None:
 def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
     """Raise SpecError if a file was modified over `AHEAD` seconds after the time `now` (seconds since the epoch).
 
-    The clock has then been set back, and Snakemake would consider new outputs older than their inputs.
+    The clock or the file's time is then wrong, and Snakemake would consider new outputs older than their inputs.
     """
     times: dict[str, float] = {}
     for path in map(str, paths):

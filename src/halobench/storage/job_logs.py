@@ -27,7 +27,10 @@ def lines(log: Path) -> list[str]:
 
 
 def last_line(log: Path) -> str:
-    """Return the message in the last non-empty line of a log, or `SILENT` if no line follows the command."""
+    """Return the message in a log's last non-empty line, or `SILENT` if no line follows the command.
+
+    A line that says only that the process was interrupted becomes `STOPPED`, followed by ``INT`` or ``TERM``.
+    """
     texts = lines(log)
     if not texts or texts[-1].startswith("$ "):
         return SILENT

@@ -46,7 +46,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """Return the host, processor, cores and, for CUDA, the GPU; in a SLURM job, also its number, node and GPUs."""
+    """Return the host, processor, cores and, for CUDA, the GPU; under SLURM, also the job's number, node and GPUs."""
     facts: dict[str, Any] = {"host": platform.node(), "machine": platform.machine(), "cores": os.cpu_count()}
     facts["processor"] = _processor()
     if "SLURM_JOB_ID" in os.environ:
@@ -59,7 +59,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def here(device: str = "cpu") -> str:
-    """Return the host, its processor or GPU, and torch's version, which affect the last digits of training results."""
+    """Return the host, its processor or GPU, and torch's version, which can affect results' last digits."""
     facts = hardware(device)
     chip = facts.get("gpu", facts["processor"])
     return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"

@@ -15,7 +15,7 @@ MOST_PARTS = 300_000  # largest number of parts of a file as JSON, in which each
 
 
 class DuplicateKeyError(yaml.composer.ComposerError):
-    """Raised if a mapping has a key twice, since YAML would keep only the last value."""
+    """Raised if a mapping has a key twice, since PyYAML would keep only the last value."""
 
 
 class UniqueKeys(yaml.composer.Composer):

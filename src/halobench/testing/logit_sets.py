@@ -82,8 +82,8 @@ class TemperatureSet:
     def check(self, T: float, *, reported: bool = False) -> None:
         """Assert that a fitted temperature is right, by the rules in docs/conformance.md.
 
-        The NLL may exceed the lowest NLL by `optimum.tolerance`. If no finite T above 0 is best, NaN is right too. On a
-        separable set, a T near 0 is right only if the fit reported that T isn't an optimum.
+        The NLL may exceed the lowest NLL by up to `optimum.tolerance`. If no finite T above 0 is best, NaN is right
+        too. On a separable set, a T near 0 is right only if the fit reported that T isn't an optimum.
 
         Parameters
         ----------

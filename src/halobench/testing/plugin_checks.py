@@ -63,7 +63,7 @@ def check_loss(name: str, **options: Any) -> None:
 
     The batch is mixed and scored as in training; the mean loss and its gradient must be finite even if a model is
     certain. The loss must not change the batch, must mix it identically for the same random numbers, keep its type and
-    memory layout, and return as many rows as ``ROWS`` states.
+    memory layout, and return ``ROWS`` rows per sample, by default 1.
 
     Examples
     --------
@@ -230,8 +230,8 @@ def check_metric(name: str, **options: Any) -> None:
     The metric's constants must have the right types. The metric's parameters must be among the arguments that metrics
     can take. The metric must return one number, or one number per sample, even for a single sample or two classes,
     within its ``RANGE``. The metric must not change its arguments, and must return the same result each time. The
-    order of samples must not matter, labels must score as one-hot posteriors do, and right predictions must not score
-    worse than wrong ones.
+    order of samples must not matter. Unless the metric takes ``labels`` or ``posterior``, labels must score as one-hot
+    posteriors do. If ``LOWER_IS_BETTER`` is set, right predictions must not score worse than wrong ones.
 
     Parameters
     ----------

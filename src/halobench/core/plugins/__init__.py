@@ -54,7 +54,7 @@ class Plugin:
     returns : str
         A function's return annotation, if any.
     summary : str
-        The first line of the file's docstring.
+        The first line of the docstring of a function's file; empty for a class.
     """
 
     kind: Kind
@@ -319,7 +319,7 @@ def _import(kind: Kind, name: str) -> Any:
 
 @contextlib.contextmanager
 def calling(key: str, seed: int = 0) -> Iterator[None]:
-    """Seed the global generators before a call to a plug-in's function, and restore them afterwards.
+    """Seed the global generators before a call to a plug-in's function, and afterwards restore all but CUDA's.
 
     Even a plug-in that draws from a global generator, against the rules, thus returns the same numbers each time. Any
     exception other than a SpecError becomes one that names the exception's file and line.

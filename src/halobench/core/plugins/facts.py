@@ -76,7 +76,7 @@ def _shown(name: str, constants: Mapping[str, Any], order: int = 0) -> Facts:
 
 
 def title(kind: str, name: str) -> str:
-    """Return a plug-in's title, or the name itself if it isn't a plug-in's or the file is missing."""
+    """Return a plug-in's title, or the `last_part` of the name if no readable plug-in has it."""
     try:
         return facts(kind, name).title
     except SpecError:
@@ -84,7 +84,7 @@ def title(kind: str, name: str) -> str:
 
 
 def of_metric(name: str) -> Facts:
-    """Return the facts about a metric; if its file can't be found, the facts contain only its name."""
+    """Return the facts about a metric; if its file can't be found or read, the facts contain only its name."""
     try:
         return facts("metrics", name)
     except SpecError:
@@ -116,7 +116,7 @@ def named(kind: str) -> dict[str, Facts]:
 
 
 def owners(kind: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Return, for each name that has a title, the plug-in that it belongs to, and the options that it stands for."""
+    """Return, for each plug-in's and variant's name, the plug-in's name and the options that the name stands for."""
     owned: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name in plugins.names(kind):
         owned[name] = name, {}

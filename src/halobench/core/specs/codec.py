@@ -120,7 +120,10 @@ def canonical(spec: Any) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> str:
-    """Return compact JSON with sorted keys, of a spec's canonical form; raise ValueError for NaN or infinity."""
+    """Return a value, or a spec's canonical form, as compact JSON with sorted keys.
+
+    ValueError is raised for NaN or infinity.
+    """
     plain = canonical(value) if dataclasses.is_dataclass(value) else value
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

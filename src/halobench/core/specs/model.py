@@ -162,7 +162,7 @@ class ModelSpec(PluginSpec):
         return self.has_weights and self.is_timm and self.preprocess in (None, "timm")
 
     def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
-        """Return the output of the given weights for each class, identified by the class's name, if any, or number."""
+        """Return the output of the given weights for each class, identified by the class's name or number."""
         outputs, rows = self.outputs or {}, []
         for label in range(classes):
             keys = [*names[label : label + 1], str(label)]

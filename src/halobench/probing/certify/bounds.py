@@ -147,7 +147,7 @@ class Balls:
                 yield samples[chosen], units[chosen]
 
     def _range(self, place: int, sample: torch.Tensor, unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bound the inputs of rectifiers, units (b,) of samples (b,) at one pixel of an image, by rows."""
+        """Return bounds (b,), by rows, on the inputs of rectifiers: units (b,) of samples (b,), all at one pixel."""
         shape, corner = self.network.steps[place].shape, (0, 0)
         if len(shape) == 3:
             spot = int(unit[0]) % math.prod(shape[1:])

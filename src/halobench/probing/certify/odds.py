@@ -67,7 +67,7 @@ class Odds:
         return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
 
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
-        """Return the bounds (m,) within balls of the given radii (m,), at most the radii of the original balls."""
+        """Return the bounds (m,) on balls of the given radii (m,), which must not exceed the original radii."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
         if math.isinf(self.beta):
             return simple
@@ -75,7 +75,7 @@ class Odds:
         return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
 
     def reach(self, budget: float) -> torch.Tensor:
-        """Return the largest radii (m,) within the balls whose bounds are at most `budget`, or 0 if there are none."""
+        """Return the largest radius (m,) within each ball at which the bound is at most `budget`, or 0 if none is."""
         high = self.balls.radii
         low = torch.where(self.bound(high) <= budget, high, torch.zeros_like(high))
         for _ in range(40):
