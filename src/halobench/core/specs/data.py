@@ -51,8 +51,8 @@ class DatasetSpec:
     train: Whole = Field(ge=2, description="Number of training samples.")
     val: Whole = Field(ge=2, description="Number of validation samples, to which calibrators are fitted.")
     test: Count = Field(
-        description="Number of test samples. Unless `blocks` is set, if a source without official parts is large"
-        " enough, three to ten blocks of this size are kept out of training and validation, and each seed tests on one."
+        description="Number of test samples. If a source without official parts is large enough and `blocks` isn't set,"
+        " three to ten blocks of this size are kept out of training and validation, and each seed tests on one of them."
     )
     noise: NoiseSpec = Field(
         default=NoiseSpec(),

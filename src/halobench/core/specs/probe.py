@@ -76,7 +76,8 @@ class ProbeSpec:
     )
     restarts: Count = Field(
         default=3,
-        description="For adversarial: starts per sample for the first radius; the first start is at the sample.",
+        description="For adversarial: starts per sample in the search for the first of its radii; searches for its"
+        " other radii have two starts each.",
     )
     steps: Count = Field(default=50, description="For adversarial: gradient steps per start.")
 

@@ -85,9 +85,9 @@ class Claim:
     )
     statistic: Literal["level", "difference", "against_best", "slope", "ratio"] = Field(
         description="level: `value` of side `a`; difference: a minus b; against_best: a minus the best of `baselines`;"
-        " slope: the slope of `value` of side `a` on log k, where k is the number of classes; ratio: a over b, which"
-        " name one data set each or, like a difference, are paired within data set and model, and must be positive;"
-        " its mean and interval are computed on its logarithm."
+        " slope: the slope of `value` of side `a` on log k, where k is the number of classes; ratio: a over b, both"
+        " positive. In a ratio, a and b name one data set each or, as in a difference, are paired within data set"
+        " and model. The mean and interval of a ratio are computed on its logarithm."
     )
     table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table to read.")
     value: Text = Field(description="The column to read or, in a claim of your own, a metric.")
