@@ -36,7 +36,7 @@ class Diagnosis:
     samples, classes : int
         Numbers of validation samples and classes.
     effective : float
-        The number of equally weighted samples, or groups, that the weighted ones count as; 0 without weights.
+        The number of equally weighted samples, or groups, that the weighted ones count as; 0 unless weights differ.
     left_out : int
         The number of samples with a weight of 0.
     errors : float
@@ -77,7 +77,7 @@ class Diagnosis:
     better : dict of str to Gain
         Gains over the chosen calibrator on the test samples, by calibrator; a gain is clear if its `low` is above 0.
     floor : Floor or None
-        The floor that is added to probabilities, if some are 0; None otherwise.
+        The floor that is added to probabilities; None if no floor is added.
     """
 
     samples: int
