@@ -70,8 +70,8 @@ class Diagnosis:
         The comparison of test with validation logits; None without test logits, or if weights differ.
     scores : dict of str to dict of str to Rung
         Scores on test samples, by calibrator and then by metric, with bootstrap intervals (NaN for ECE); empty without
-        test labels. Calibrators are ``none``, ``exact``, ``paper`` if its T is positive, ``shrunk`` if T is shrunk, and
-        all candidates that could be tried.
+        test labels. Calibrators are ``none``, ``exact``, ``paper`` if its T is positive, ``shrunk`` if T is shrunk, all
+        candidates that could be tried, and the chosen calibrator.
     test_gains : dict of str to Gain
         Gains over uncalibrated logits on the test samples, by calibrator.
     better : dict of str to Gain
