@@ -186,7 +186,7 @@ def two_level_slope(
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Return -log(1 - eta), which for any k bounds the KL of the ideal d-Mixup predictor at a point of a region.
+    """Return -log(1 - eta), which for any k bounds the KL of the ideal Mixup predictor at a point of a region.
 
     The ideal predictor is the expected mixed target at each point. `foreign` is eta, in [0, 1): the expected weight of
     training samples from other regions in a mixture that lands on the point. Labels of the region's own samples are
