@@ -18,7 +18,7 @@ ELEMENTS_PER_BLOCK = 1 << 16  # elements per block: float64 temporaries of this 
 
 
 def blocks(rows: int, columns: int, elements: int = ELEMENTS_PER_BLOCK) -> Iterator[slice]:
-    """Yield slices that split `rows` rows into blocks of at most `elements` elements, or of one row if it has more."""
+    """Yield slices that split `rows` rows into blocks of at most `elements` elements, or of one longer row."""
     step = max(1, elements // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 

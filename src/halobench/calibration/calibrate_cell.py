@@ -8,8 +8,8 @@ The calibrators, and the data to which each is fitted, are:
 - ``paper``: the temperature at which the paper's fit stops, on the same labels as ``exact``.
 - ``oracle``: the temperature with the lowest NLL on the test split, fitted separately to each kind of test labels. No
   other calibrator sees test labels.
-- Other plug-ins (from `halobench.calibration.calibrators` or elsewhere): maps of other kinds, fitted to the same labels
-  as ``exact``. If a calibrator of probmetrics or netcal fails, its scores are NaN, and its fit states the ``reason``.
+- Other plug-ins (from `halobench.calibration.calibrators` or elsewhere): their own maps, fitted to the same labels as
+  ``exact``. If a calibrator of probmetrics or netcal fails, its scores are NaN, and its fit states the ``reason``.
 
 `halobench.calibration.scores.targets` documents which labels each split is scored against.
 """
@@ -92,8 +92,8 @@ def calibrate(
     Raises
     ------
     SpecError
-        If an array is missing, has the wrong shape, or contains NaN; a calibrator can't take the logits of -inf; or a
-        calibrator isn't installed.
+        If an array is missing, has the wrong shape, or contains NaN; a logit is -inf, which a calibrator can't
+        take; or a calibrator isn't installed.
     """
     check_installed(spec.plugged)
     logits = {split: read_array(arrays, f"{split}.logits") for split in splits}
@@ -128,8 +128,7 @@ def fit_and_score(
 ) -> Calibrated:
     """Fit the calibrators of `spec` and score the splits of `targets`; all arrays must already have been checked.
 
-    For the calibrator ``none``, `uncalibrated` logits are scored, by default the logits to which calibrators are
-    fitted.
+    For the calibrator ``none``, `uncalibrated` logits are scored or, by default, `logits`.
     """
     fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []

@@ -1,8 +1,7 @@
 """Compute a cell's repair ladder on its test samples (the ``repair`` stage).
 
-No model, and no calibrator except ``oracle``, is fitted to test samples. If test samples were drawn from a
-distribution, the ladder's maps are fitted to further draws from it. Otherwise, the ladder's maps are fitted to some of
-the test samples and scored on the remaining ones.
+If test samples were drawn from a distribution, the ladder's maps are fitted to further draws from it. Otherwise, the
+ladder's maps are fitted to some of the test samples and scored on the remaining ones.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ def cell_ladder(
     """Return a cell's repair ladder, and the ladder's rows of the metrics table.
 
     `more` contains the model's logits for further draws from the distribution, and their posterior. Without a
-    posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the noise plus the
-    ladder's `training_range`.
+    posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the ladder's
+    `training_range`, plus the noise if it is known.
     """
     logits = read_array(arrays, "test.logits")
     require(logits.ndim == 2, "test.logits", Found(f"shape {logits.shape}"), "an array (n, k)")

@@ -70,7 +70,7 @@ MIXTURE = "mixture"
 
 @dataclass(frozen=True)
 class Rung:
-    """A part of the NLL in nats, or a test score, with its 95% bootstrap interval; maps aren't refitted."""
+    """A part of the NLL in nats, or a test score, with its 95% bootstrap interval for the maps as fitted."""
 
     value: float
     low: float

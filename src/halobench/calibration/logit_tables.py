@@ -94,7 +94,7 @@ def check_names(names: Any, k: int) -> None:
 
 
 def named_columns(logits: Any, labels: Any, names: Any) -> Any:
-    """Return `names` or, if they are None and `labels` are text, a data frame's columns if these include all labels."""
+    """Return `names` or, if they are None, the columns of the data frame `logits` if they include all text `labels`."""
     columns = getattr(logits, "columns", None)
     if names is not None or columns is None or labels is None:
         return names
@@ -126,7 +126,7 @@ def ordered(classes: Sequence[str], names: Sequence[str]) -> list[str]:
 def rows_of(logits: Any, names: Sequence[str], probabilities: bool = False) -> dict[str, np.ndarray]:
     """Return an array as ``logits``, or a table's logits or probabilities with the classes ordered as in `names`.
 
-    If `probabilities` is true, an array, or a table's columns logit_NAME, is returned unchanged as ``probabilities``.
+    If `probabilities` is true, an array, or a table's columns logit_NAME, is returned as ``probabilities``.
     If the table's classes aren't those in `names`, SpecError is raised, unless `names` are empty or 0, 1, ...
     """
     if not is_table(logits):
@@ -167,7 +167,7 @@ def class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[
 
 
 def check_columns(names: Iterable[Any]) -> None:
-    """Raise SpecError if two columns have the same name: both would count, or be renamed to different classes."""
+    """Raise SpecError if two columns have the same name."""
     twice = next((name for name, uses in Counter(map(str, names)).items() if uses > 1), "")
     refuse(twice, f"columns.{twice}", "there are several columns with this name; keep one, or rename the others")
 

@@ -25,8 +25,8 @@ STEPS = 200  # doublings and then halvings in the search for a temperature; enou
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the mean entropy of the posterior in nats: beta times the entropy of the shares.
 
-    For equal shares, the mean entropy is beta log m. No classifier has a lower expected NLL. The parameters are those
-    of `nearest_neighbour_kl`.
+    For equal shares, the mean entropy is beta log m. No classifier has a lower expected NLL. `nearest_neighbour_kl`
+    describes the parameters.
     """
     _check(beta, group)
     p = _shares(group, shares)
@@ -34,10 +34,7 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
 
 
 def uniform_kl(classes: int, beta: float, group: int) -> float:
-    """Return the KL of the uniform prediction 1/k for equal shares, which is log k - beta log m, in nats.
-
-    A classifier with the KL of the uniform prediction is no better than random.
-    """
+    """Return the KL of the uniform prediction 1/k for equal shares, which is log k - beta log m, in nats."""
     _check(beta, group, classes)
     return float(np.log(classes) - posterior_entropy(beta, group))
 
@@ -167,8 +164,8 @@ def two_level_slope(
 
     With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, the limit is beta D for r >= 1. Own regions
     that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both kinds,
-    whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. KL* / log k approaches the limit
-    only like 1 / log k.
+    whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. The difference between
+    KL* / log k and the limit shrinks only like 1 / log k.
 
     Gaps must be positive, except for `partner_gap`, which must be in [0, top_gap].
 
@@ -189,7 +186,7 @@ def two_level_slope(
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Return -log(1 - eta), which for any k bounds the KL of the ideal d-Mixup predictor at a point of a region.
+    """Return -log(1 - eta), which for any k bounds the KL of the ideal Mixup predictor at a point of a region.
 
     The ideal predictor is the expected mixed target at each point. `foreign` is eta, in [0, 1): the expected weight of
     training samples from other regions in a mixture that lands on the point. Labels of the region's own samples are

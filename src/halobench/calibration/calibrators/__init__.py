@@ -2,8 +2,8 @@
 
 Each file describes its map in `ABOUT`, and docs/calibrate.md explains when to use which calibrator. The names
 ``probmetrics/NAME`` and ``netcal/NAME`` refer to classes of these two libraries, e.g. ``netcal/HistogramBinning``.
-Calibrators of both libraries take probabilities, and some can return a probability of 0. If that class is a test
-sample's label, NLL and KL are infinite and are reported as infinite: if probabilities were clipped, both would depend
+Calibrators of both libraries take probabilities, and some can return a probability of 0. If a test sample's label has
+this probability, NLL and KL are infinite and are reported as infinite: if probabilities were clipped, both would depend
 on the threshold.
 
 Each calibrator's file defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives
@@ -20,8 +20,9 @@ class, e.g. because it is made of trees, may be any function if the file sets ``
 contains all samples that the map was fitted to.
 
 Other optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
-``LIBRARIES`` lists the distributions whose versions are recorded with a result, and ``VOTES = True`` says that `fit`
-also takes shares of votes, float64 (n, k), in place of labels.
+``LIBRARIES`` lists the distributions whose versions are recorded with a result, ``MASKED = True`` says that the map
+takes logits of -inf, and ``VOTES = True`` says that `fit` also takes shares of votes, float64 (n, k), in place of
+labels.
 """
 
 from pathlib import Path

@@ -4,11 +4,12 @@ Unless a candidate clearly gains, the choice is a temperature that is shrunk tow
 leave open whether 1 is right (`halobench.calibration.calibrators.shrunk`). The choice is called ``none`` if this
 temperature is 1, ``exact`` if it is the optimum of temperature scaling (TS), and ``shrunk`` otherwise.
 
-The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
-On each fold, the shrunk temperature and the candidates are scored after being fitted to the other folds
+The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold. On
+each fold, the shrunk temperature and the candidates are scored after being fitted to the other folds
 (`halobench.calibration.repair.trials`), but the strength of the shrinkage is always fitted to all samples. Among the
 candidates whose gain over the temperature has a 95% interval above 0, the one with the largest gain is chosen and
-fitted to all samples. Among such candidates within .005 nats of the largest gain, the one named first is chosen.
+fitted to all samples. Gains within .005 nats of the largest count as equal to it; the candidate named first is then
+chosen.
 
 No candidate is chosen if there are fewer than 20 samples or groups, or if every prediction is right. Nor is one chosen
 if a class has no labels although TS expects many, since other maps could rule the class out, or if samples seem to

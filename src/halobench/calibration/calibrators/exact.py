@@ -112,7 +112,7 @@ def fit_temperature(
     votes: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> TemperatureFit:
-    """Return the temperature with the lowest mean NLL, found to machine precision.
+    """Return the temperature with the lowest mean NLL, and the diagnostics of its fit.
 
     The search uses Halley's method on beta = 1 / T within a bracket. If there are many rows, the search starts from a
     fit to a subsample.

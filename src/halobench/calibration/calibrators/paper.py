@@ -26,7 +26,7 @@ VOTES = True
 
 
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
-    """Divide logits by the temperature at which the paper's code stops, even if it is negative."""
+    """Return the calibrator that divides logits by the temperature at which the paper's code stops, even below 0."""
     return scaling(fit_as_paper(logits, targets))
 
 

@@ -129,7 +129,7 @@ class PartnerFit(Savable):
 
     @property
     def calibrator(self) -> Calibrator:
-        """Return the map as a calibrator."""
+        """Return the map as a calibrator, whose `nll` is the leave-one-out NLL."""
         k = len(self.confusions)
         return Calibrator(self, self.nll, self.gradient, self.converged, name="partner", classes=k)
 

@@ -61,8 +61,8 @@ class ShrunkFit:
     beta : float
         The inverse temperature, finite and at least 0.
     weight : float
-        w, the weight of the model's own probabilities, in [0, 1]. T is 1 if w = 1, and the best temperature if w = 0
-        (for smoothed labels if z < 0).
+        w, the weight of the model's own probabilities, in [0, 1]. T is 1 if w = 1. If w = 0, T is the best temperature
+        or, if z < 0, the best one for smoothed labels.
     z : float
         The evidence against T = 1 in standard errors; negative if logits are too small.
     """

@@ -5,9 +5,9 @@ combines the exact temperature (`halobench.calibration.calibrators.exact`), the 
 cross-fitting (`halobench.calibration.calibrators.auto`), the repair ladder (`halobench.calibration.ladder`), the
 confusions that partner scaling uses, and two tests of whether test logits look like validation logits.
 
-With many classes, slow maps are skipped: among the candidates, as in `halobench.fit_auto`, and in the ladder, if the
-number of samples times classes^2 exceeds `halobench.calibration.diagnosis.parts.WORK`. The results name what was
-skipped.
+With many classes, slow candidates are skipped as in `halobench.fit_auto`. The ladder skips a family of maps if the
+number of samples times classes^2 exceeds the family's limit in `halobench.calibration.diagnosis.parts.WORK`. The
+results name what was skipped.
 
 References
 ----------
@@ -364,7 +364,10 @@ def _choice(val: _Validation, test: Samples | None, tried: Sequence[str], seed: 
 
 
 def _forced(recommended: AutoFit, name: str, val: _Validation) -> AutoFit:
-    """Return the results with another calibrator, which is fitted to all samples, in place of the recommended one."""
+    """Return the results with another calibrator, which is fitted to all samples, in place of the recommended one.
+
+    Its gain isn't reduced, since the calibrator wasn't chosen for its gain.
+    """
     if name == recommended.chosen:
         return recommended
     if name == NONE:

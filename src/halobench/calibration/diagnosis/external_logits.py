@@ -17,10 +17,10 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 or one set (``logits``, ``labels`` or ``votes``, and optionally ``posterior`` and ``groups``), which `calibrate_file`
 randomly halves. `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``,
 since their logarithm equals the logits up to a constant per row. If some probabilities are 0, `diagnose_file` adds a
-floor to them, unless the floor is set to 0 (`halobench.calibration.floor`). In `calibrate_file`, a probability of 0
-rules the class out, as a logit of -inf does in both functions. Temperature scaling can still be fitted as long as no
-``val`` label is a class that is ruled out for its sample. The paper's fit is NaN if a class is ruled out, and
-calibrators other than temperatures reject logits of -inf.
+floor to all probabilities, unless the floor is set to 0 (`halobench.calibration.floor`). In `calibrate_file`, a
+probability of 0 rules the class out, as a logit of -inf does in both functions. Temperature scaling can still be fitted
+as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is NaN if a class is ruled out,
+and calibrators other than temperatures reject logits of -inf.
 
 The same arrays may be tensors in a dict that ``torch.save`` has written (.pt), or .npy files in a folder, such as
 logits.npy and labels.npy. A single column of logits or probabilities belongs to the second of two classes.

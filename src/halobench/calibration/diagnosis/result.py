@@ -36,7 +36,7 @@ class Diagnosis:
     samples, classes : int
         Numbers of validation samples and classes.
     effective : float
-        The number of equally weighted samples, or groups, that the weighted ones count as; 0 without weights.
+        The number of equally weighted samples, or groups, that the weighted ones count as; 0 unless weights differ.
     left_out : int
         The number of samples with a weight of 0.
     errors : float
@@ -70,14 +70,14 @@ class Diagnosis:
         The comparison of test with validation logits; None without test logits, or if weights differ.
     scores : dict of str to dict of str to Rung
         Scores on test samples, by calibrator and then by metric, with bootstrap intervals (NaN for ECE); empty without
-        test labels. Calibrators are ``none``, ``exact``, ``paper`` if its T is positive, ``shrunk`` if T is shrunk, and
-        all candidates that could be tried.
+        test labels. Calibrators are ``none``, ``exact``, ``paper`` if its T is positive, ``shrunk`` if T is shrunk, all
+        candidates that could be tried, and the chosen calibrator.
     test_gains : dict of str to Gain
         Gains over uncalibrated logits on the test samples, by calibrator.
     better : dict of str to Gain
         Gains over the chosen calibrator on the test samples, by calibrator; a gain is clear if its `low` is above 0.
     floor : Floor or None
-        The floor that is added to probabilities, if some are 0; None otherwise.
+        The floor that is added to probabilities; None if no floor is added.
     """
 
     samples: int

@@ -181,7 +181,7 @@ def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, boo
 
 
 def _richer(auto: AutoFit) -> tuple[str, str, bool]:
-    """Return the short answer for a richer map, supporting sentences, and whether its ECE is worse by over `WORSE`."""
+    """Return the short answer for a richer map, supporting sentences, and whether it raises the ECE by over `WORSE`."""
     gain, base, own = auto.gain, auto.confidence[BASE], auto.confidence[auto.chosen]
     unsure = own.ece - base.ece > WORSE
     raw = next(candidate.value for candidate in auto.candidates if candidate.name == auto.chosen)

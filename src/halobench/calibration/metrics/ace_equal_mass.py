@@ -18,8 +18,8 @@ ORDER = 7
 def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
     """Return the mean of abs(accuracy - confidence) over `bins` groups, of sizes that differ by at most 1.
 
-    Groups hold consecutive samples in order of confidence; if there are fewer samples than `bins`, one each. Samples
-    with equal confidence are assigned their mean correctness, so the order of samples doesn't matter.
+    Groups hold consecutive samples in order of confidence. If there are fewer samples than `bins`, each sample is a
+    group. Samples with equal confidence are assigned their mean correctness, so their order doesn't matter.
     """
     levels, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
     confidence = np.repeat(levels, size)

@@ -4,7 +4,7 @@ On each half of the samples, the classes are matched to the columns so that as m
 (the assignment problem), and the matching is scored on the other half. If columns are mixed up, moving them corrects
 most of the wrong predictions; if a model is poor, or two classes are often confused, moving columns doesn't. If
 predictions are always wrong, as with logits of the wrong sign, each class that isn't predicted is the label in about
-1 / (k - 1) of the cases. With three or more classes, moved columns must therefore be right more often.
+1 / (k - 1) of the cases. With three or more classes, moved columns must therefore be right more often than this.
 
 References
 ----------

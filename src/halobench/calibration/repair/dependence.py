@@ -6,9 +6,9 @@ If samples are independent draws, residuals agree only to the extent that TS is 
 whole classes. TS is about as wrong at a sample's nearest neighbour among the logits as at farther ones: the 21st to
 40th, if there are so many. `find_dependence` therefore compares how well a sample's residual agrees with its nearest
 neighbour's and with those of farther neighbours. Copies, such as augmented versions of an image, share a label and have
-similar logits, so their residuals agree far better with the nearest neighbour's. Copies also share labels that are rare
-among samples with the same prediction. Votes reveal where TS is wrong so precisely that this comparison fails, so
-copies of samples with votes are recognised by equal votes.
+similar logits, so their residuals agree far better with the nearest neighbour's than with those of farther ones. Copies
+also share labels that are rare among samples with the same prediction. Votes reveal where TS is wrong so precisely that
+this comparison fails, so copies of samples with votes are recognised by equal votes.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
 of their scores d NLL / d log beta at TS's beta = 1 / T, then vary more between successive batches of rows than by
@@ -69,7 +69,8 @@ class Dependence:
 def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | None:
     """Return how samples depend on each other, or None if no dependence was detected.
 
-    `logits` (n, k) must be finite; `targets` are labels (n,) or shares of votes (n, k); weights are ignored.
+    `logits` (n, k) must be finite; `targets` are labels (n,) or shares of votes (n, k); weights are ignored. Only the
+    first `LARGEST` samples are examined.
     """
     logits, targets = logits[:LARGEST], unweighted(targets[:LARGEST])
     n, k = logits.shape
@@ -161,16 +162,20 @@ def _nearest(logits: np.ndarray) -> np.ndarray:
 
 
 def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
-    """Return 1 plus the sum of scores' correlations with nearer neighbours, each less farther ones'; at least 1."""
+    """Return the factor, at least 1, by which copies multiply the variance of the scores' mean.
+
+    The factor is 1 plus the sum of the scores' correlations with nearer neighbours, after subtracting the mean
+    correlation with farther ones from each.
+    """
     products = (scores[:, None] * scores[near]).mean(axis=0)
     half = near.shape[1] // 2
     return _at_least_one((products[:half] - products[half:].mean()).sum(), scores)
 
 
 def _batches(values: np.ndarray) -> tuple[float, float]:
-    """Return how many times as large the variance of batch means is as if rows were independent, and a p-value.
+    """Return the ratio of the variance of batch means to its expectation for independent rows, and a p-value.
 
-    The factor, at least 1, is the largest over the numbers of batches. The p-value is the smallest for independent rows
+    The ratio, at least 1, is the largest over the numbers of batches. The p-value is the smallest for independent rows
     (n, d), after Bonferroni's correction. The variances are summed over the d columns, whose covariance matrix
     determines how many independent columns they count as.
     """

@@ -91,7 +91,7 @@ def fit_families(
 
 
 def _regression(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float) -> Map:
-    """Correct the map `start` by a multinomial regression on the logits, the top class, and its lead over others."""
+    """Correct the map `start` by a multinomial regression on the logits, the top class, and its lead over the next."""
     n, k = logits.shape
     unit = float(np.abs(rescale(logits, 1.0)).mean()) or 1.0
 

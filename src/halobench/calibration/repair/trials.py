@@ -121,7 +121,7 @@ class Trials(NamedTuple):
     def choice(self) -> str | None:
         """Return the candidate with the largest gain among candidates with an interval above 0; None if there is none.
 
-        Among candidates within `SAME` of the largest gain, the first is chosen.
+        Candidates with gains within `SAME` of the largest count as equal, and the first of them is returned.
         """
         clear = [gain for gain in self.over_base() if gain.low > 0]
         return next((gain.name for gain in clear if gain.value > max(each.value for each in clear) - SAME), None)
@@ -163,7 +163,7 @@ def cross_fitted(
     reasons: Mapping[str, str],
     votes: np.ndarray | None = None,
 ) -> Trials:
-    """For each fold, fit the base and all candidates to the other folds, and score them on the fold.
+    """Return the results of the base and the candidates on each fold, after fitting them to the other folds.
 
     `targets` are labels (n,), or rows (n, k), one-hot or shares of votes, times any weights; `votes` (n,) counts votes.
     `fit_base` fits the base's beta to logits and targets. `reasons` says why some candidates aren't tried.

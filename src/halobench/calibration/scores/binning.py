@@ -39,7 +39,7 @@ def bin_edges(bins: int) -> np.ndarray:
 
 
 def bin_index(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the number, from 0, of each value's bin [edge, next edge); 1, or more by rounding, is in the last bin."""
+    """Return the number, from 0, of each value's bin [edge, next edge); values of at least 1 are in the last bin."""
     return np.minimum(np.searchsorted(edges, values, side="right") - 1, len(edges) - 2)
 
 

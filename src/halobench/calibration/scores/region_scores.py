@@ -57,7 +57,7 @@ class SampleRegions:
         return self.distribution.shared[self.index[split]]
 
     def means(self, split: str, values: np.ndarray) -> dict[str, float]:
-        """Return the means of values (n,) over own and over shared regions; NaN for regions without samples."""
+        """Return the means of values (n,) over own and over shared regions; NaN for a kind without samples."""
         shared = self.shared(split)
         return {name: _mean(values[mask]) for name, mask in (("own", ~shared), ("shared", shared))}
 
@@ -67,8 +67,8 @@ def scores(
 ) -> dict[str, np.ndarray | float]:
     """Return a split's scores by kind of region: the KL against ``noisy`` labels, or the error on training labels.
 
-    Against ``noisy`` labels, KL / log k per sample (n,) is also returned. Against all other labels, there are no such
-    scores.
+    Against ``noisy`` labels, KL / log k per sample (n,) is also returned. For labels of any other kind, the result is
+    empty.
     """
     if labels == "noisy":
         apart = regions.means(split, samples["kl"])
@@ -89,10 +89,10 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
 
     On own regions, ``gap_own`` is how far the class's logit is above the level of all other classes. On shared regions,
     ``gap_top`` and ``gap_partner`` are how far the group's largest logit and the mean of its other logits are above the
-    level of the classes outside the group or, if there are none, above that mean. ``rho`` is ``gap_partner`` /
-    ``gap_top``, or NaN if there are no classes outside the group. ``partner_second`` is the share of samples for which
-    the group has the m largest logits. ``kl_two_level`` is `two_level_kl` of the gaps. All of these values are NaN if a
-    split has no samples on shared or on own regions, or if the posterior isn't two-level.
+    level of the classes outside the group or, if there are none, above the mean of the other logits. ``rho`` is
+    ``gap_partner`` / ``gap_top``, or NaN if there are no classes outside the group. ``partner_second`` is the share of
+    samples for which the group has the m largest logits. ``kl_two_level`` is `two_level_kl` of the gaps. All of these
+    values are NaN if the split has no samples on shared or on own regions, or if the posterior isn't two-level.
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)

@@ -84,12 +84,12 @@ FAR = 1e100  # how far `Curve` puts a ruled-out class below a row's largest logi
 
 @dataclass(frozen=True)
 class Curve:
-    """Finite logits, scaled by 1 / `unit`, with the same NLL curve as the original logits, some of which may be -inf.
+    """Finite logits in place of logits that may be -inf; their NLL at beta * `unit` is the original logits' at beta.
 
-    If all logits are finite, they are left as they are. Otherwise, all logits are shifted and divided by the largest
-    difference between two finite logits in a row. A ruled-out class is then placed so low that exp(beta s) and its
-    contribution to every derivative are 0 at every beta that a fit can reach. At beta = 0 the softmax is uniform over
-    the other classes, which `summary` and `nll_at_zero` account for.
+    If all logits are finite, they are left as they are. Otherwise, all rows are shifted, and all logits divided by the
+    largest difference between two finite logits in any row. A ruled-out class is then placed so low that exp(beta s)
+    and its contribution to every derivative are 0 at every beta that a fit can reach. At beta = 0 the softmax is
+    uniform over the other classes, which `summary` and `nll_at_zero` account for.
     """
 
     logits: np.ndarray
@@ -173,7 +173,7 @@ def derivatives(logits: np.ndarray, weights: np.ndarray, linear: float, beta: fl
 
 
 def slope_rounding(classes: int, slope: float, linear: float) -> float:
-    """Bound the rounding error of a slope, mean E[u] - `linear`, where the terms of each sum have the same sign.
+    """Return a bound on the rounding error of a slope, mean E[u] - `linear`; the terms of each sum have the same sign.
 
     Each term of the slope is accurate to a few units in the last place; a sum over classes adds at most one unit per
     class.

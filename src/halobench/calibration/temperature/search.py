@@ -145,7 +145,10 @@ def _ends_differ(logits: np.ndarray, weights: np.ndarray, linear: float, beta: f
 
 
 def minimise_slope(curve: Curve, linear: float) -> float:
-    """Return the beta at which the mean of E[s] is `linear`, in the curve's units; the root must exist."""
+    """Return the beta, in the curve's units, at which the mean of E[s] is `linear`; such a beta must exist.
+
+    E[s] is the expectation of the logits s under softmax(beta s).
+    """
     beta, x, _ = _minimise(curve.logits, curve.weights, linear, curve.unit)
     return beta * (1 + x)
 
