@@ -42,7 +42,7 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Return a configuration, with dotted keys and without names set to null, as a `Config`, or raise ConfigError."""
+    """Return a configuration as a `Config`, with dotted keys applied and nulled names dropped, or raise ConfigError."""
     try:
         raw = _without_null(_with_dotted(raw))
     except SpecError as error:
