@@ -61,7 +61,7 @@ def experiments_in(tables: Path) -> list[str]:
 def gather(
     tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
 ) -> dict[str, Any]:
-    """Return the page's contents as plain data; with `others`, the other experiments in `tables` are added."""
+    """Return the page's contents as plain data; with `others`, other readable experiments in `tables` are added."""
     available = experiments_in(tables)
     for name in experiments:
         expected = f"an experiment with tables in {tables}: {one_of(available, name)}"
