@@ -152,7 +152,7 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
 
 
 def _thinned(values: np.ndarray) -> list[list[float]]:
-    """Return pairs of epoch and loss, averaged over equal windows if there are more than `MOST_CURVE_POINTS`."""
+    """Return pairs of epoch and loss; a curve of more than `MOST_CURVE_POINTS` is averaged over windows of epochs."""
     if not len(values):
         return []
     edges = np.linspace(0, len(values), min(MOST_CURVE_POINTS, len(values)) + 1).round().astype(int)
