@@ -128,13 +128,15 @@ def compare(path: Path | str, methods: Sequence[str] = ()) -> pd.DataFrame:
         ``uncalibrated``, ``exact`` (the optimal temperature), ``auto`` and a column per method are test NLLs in nats,
         NaN without a finite fit. ``T`` is the optimal temperature, NaN if there is none, and ``chosen`` is the
         calibrator that ``auto`` chose. ``note`` says if the calibration set is separable, so that no temperature is
-        optimal. It also says if the temperature of the paper's code leaves the NLL on this set more than 0.001 nats
-        above the lowest.
+        optimal. Otherwise, it says if the temperature of the paper's code leaves the NLL on this set more than 0.001
+        nats above the lowest.
 
     Raises
     ------
-    SpecError, MissingExtraError
-        As in `read`.
+    SpecError
+        As in `read`, or if there is no method of a given name.
+    MissingExtraError
+        If h5py or a method's library isn't installed.
     """
     rows = []
     for pair in read(path):

@@ -156,7 +156,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
 
 
 def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return metrics with the posterior's NLL and ECE added, for data sets with uncertain labels that have neither."""
+    """Return metrics with the posterior's NLL and ECE added for data sets with uncertain labels and no rows of it."""
     scored = set(metrics.loc[metrics["model"] == "bayes", "dataset"])
     lead = {"model": "bayes", "loss": "reference", "seed": 0, "split": "test", "labels": "noisy", "calibrator": "none"}
     rows = [

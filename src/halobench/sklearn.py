@@ -104,7 +104,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
                 setattr(self, name, getattr(self.estimator_, name))
 
     def fit_transform(self, X: Any, y: Any) -> np.ndarray:
-        """Train a clone of the classifier; return logits (n, k) of `X` by classifiers that weren't trained on them."""
+        """Train a clone of the classifier; return logits (n, k), each row by a classifier not trained on it."""
         self._train(X, y)
         values = self._held_out(X, y)
         self._set_floor(values, y)

@@ -50,7 +50,7 @@ class Calibrated(nn.Module):
     fitted : Calibrator, AutoFit, PartnerFit or TemperatureFit
         Its map must be temperature, top-versus-rest, partner or matrix scaling, with or without a floor.
     model : nn.Module, optional
-        Maps inputs to logits (n, k), with the classes in the order of the fit.
+        Maps inputs to logits or probabilities (n, k), with the classes in the order of the fit.
     probabilities : bool, optional
         True if the model returns probabilities or, without a model, if inputs are probabilities; their logarithms are
         then mapped. False for logits, even if they look like probabilities. By default, logits that look like
@@ -64,8 +64,8 @@ class Calibrated(nn.Module):
     Raises
     ------
     SpecError
-        If the calibrator has another map or no map. In calls, if inputs aren't as `probabilities` says, or have another
-        number of classes than the fit.
+        If the calibrator has another map or no map. In calls, if the logits or probabilities to map aren't as
+        `probabilities` says, or have another number of classes than the fit.
     """
 
     def __init__(self, fitted: Savable, model: nn.Module | None = None, probabilities: bool | None = None):

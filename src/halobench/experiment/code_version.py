@@ -50,7 +50,7 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
 
 
 def stage_modules(stage: str) -> list[str]:
-    """Return the names of the package's modules that a stage declares as its code, and of the packages around them."""
+    """Return the names of the package's modules that a stage declares as its code, and of the packages above them."""
     return [name for name in _stage_code(stage) if _top(name) == PACKAGE.name]
 
 
@@ -204,7 +204,7 @@ def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
 
 @functools.cache
 def _places(top: str, named: bool) -> tuple[Path, ...]:
-    """Return the folders that contain a top-level module; none for Python's own, and for libraries' unless `named`.
+    """Return the folders that contain a top-level module; none if it is Python's own or, unless `named`, a library's.
 
     The search imports nothing, since importing a library can take seconds.
     """

@@ -17,7 +17,9 @@ from halobench.storage.yaml_io import DuplicateKeyError, StrictTextLoader, read_
 
 
 def typed(value: Any) -> Any:
-    """Convert a ``--config`` value as YAML would, since Snakemake leaves numbers in lists and mappings as text.
+    """Convert texts within a ``--config`` value that YAML reads as numbers, booleans or null; return the value.
+
+    Snakemake leaves such values in lists and mappings as text.
 
     Examples
     --------
@@ -58,7 +60,7 @@ def leaves(value: Any, key: str) -> Iterator[str]:
 
 
 def read_file(path: Path | str) -> dict[str, Any]:
-    """Return the content of a configuration file; raise ConfigError unless it is YAML or JSON with unique keys."""
+    """Return the content of a configuration file; raise ConfigError unless it is a YAML mapping with unique keys."""
     try:
         content = read_yaml(path)
     except SpecError as error:

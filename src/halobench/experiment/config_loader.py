@@ -42,7 +42,10 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Return a configuration, with dotted keys and without names set to null, as a `Config`, or raise ConfigError."""
+    """Return a configuration as a `Config`, or raise ConfigError.
+
+    Values of dotted keys override what is there, and names set to null are removed.
+    """
     try:
         raw = _without_null(_with_dotted(raw))
     except SpecError as error:

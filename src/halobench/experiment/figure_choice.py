@@ -30,7 +30,7 @@ def file_stem(name: str) -> str:
 
 
 def rule_name(kind: str, stem: str) -> str:
-    """Return a rule's name, without the dots that neither ``use rule ... as`` nor ``--consider-ancient`` takes."""
+    """Return a rule's name without dots, since ``use rule ... as`` and ``--consider-ancient`` take none."""
     return f"{kind}_{stem}".replace(".", "_")
 
 

@@ -88,7 +88,7 @@ class Config(Sections):
         return {cell: tuple(name for name in chosen if cell in chosen[name]) for cell in self.cells(experiment)}
 
     def references(self, experiment: str) -> list[tuple[str, int]]:
-        """Return the data set and seed of each untrained reference that an experiment compares with."""
+        """Return the pairs of data set and seed for which an experiment scores untrained references."""
         return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
 
     # --- Figures and tables --------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """Run the command ``apply``, which isn't a stage of the workflow: map new logits with a saved calibrator, in blocks.
 
-Only an .npy or .npz array stored by column is read as a whole. The output has the input's format. An .npz file
+Only an .npy or .npz array stored by column is read as a whole. The output has the input's format. An .npz output
 has ``probabilities`` for each array of logits or probabilities (``test_probabilities`` for ``test_logits``) and, if
-known, the ``names`` of the classes in the order of the columns. An .npy file is one array. A table has the columns
-probability_NAME, after the input's columns that aren't logits or probabilities. Arrays of float32 give float32, and all
-other arrays give float64.
+known, the ``names`` of the classes in the order of the columns. An .npy output is one array. An output table has the
+columns probability_NAME, after the input's columns that aren't logits or probabilities. Arrays of float32 give
+float32, and all other arrays give float64.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def run_diagnose(
 ) -> None:
     """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`, if any.
 
-    For an HDF5 file in CalArena's layout, a table of the file's pairs is printed instead.
+    For an HDF5 file in CalArena's layout, a table of the file's pairs takes the place of the diagnosis.
     """
     if out is not None:
         refuse(out.exists() and not out.is_dir(), "--out", f"{out} is a file; pass a folder for the results")
@@ -69,7 +69,7 @@ def run_diagnose(
 
 
 def _compare_pairs(file: Path, out: Path | None) -> None:
-    """Print a table of the pairs of data set and model in a file in CalArena's layout; write it to `out`/pairs.csv."""
+    """Print a table of the pairs in a file in CalArena's layout; write it to `out`/pairs.csv if `out` is given."""
     from halobench import arena
     from halobench.core import console
     from halobench.core.formatting import count, number

@@ -135,7 +135,7 @@ def _slurm() -> str:
 
 
 def _folders() -> str:
-    """Return a line that says how much space is free in the working directory, where results go."""
+    """Return a line that says how much space is free in the working directory, where results go by default."""
     return f"results go to {Path.cwd()}, with {size(shutil.disk_usage('.').free)} free"
 
 

@@ -57,7 +57,8 @@ def list_gpus() -> dict[str, str]:
 def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list[Device]:
     """Return the devices that a process may take, once each: the entries of CUDA_VISIBLE_DEVICES, or all of `gpus`.
 
-    SpecError is raised for an index or GPU's UUID that matches no GPU, as CUDA would ignore it and all later entries.
+    SpecError is raised for an index or a GPU's UUID that doesn't identify one GPU, since CUDA would ignore the entries
+    from there on.
     """
     if not gpus or VISIBLE not in environ:
         return [Device(uuid, uuid) for uuid in gpus.values()]
@@ -134,7 +135,7 @@ def _lock_folder() -> Path:
 
 
 def free_slots(device: Device) -> str:
-    """Return, in words, how many slots of a device jobs hold."""
+    """Return, in words, how many slots of a device this user's jobs hold."""
     held = 0
     for path in _lock_folder().glob(f"{device.uuid.replace('/', '_')}.*.lock"):
         with contextlib.suppress(Timeout, OSError), FileLock(path, blocking=False, fallback_to_soft=False):

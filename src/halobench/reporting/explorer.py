@@ -61,7 +61,7 @@ def experiments_in(tables: Path) -> list[str]:
 def gather(
     tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
 ) -> dict[str, Any]:
-    """Return the page's contents as plain data; with `others`, the other experiments in `tables` are added."""
+    """Return the page's contents as plain data; with `others`, other readable experiments in `tables` are added."""
     available = experiments_in(tables)
     for name in experiments:
         expected = f"an experiment with tables in {tables}: {one_of(available, name)}"
@@ -152,7 +152,7 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
 
 
 def _thinned(values: np.ndarray) -> list[list[float]]:
-    """Return pairs of epoch and loss, averaged over equal windows if there are more than `MOST_CURVE_POINTS`."""
+    """Return pairs of epoch and loss; a curve of more than `MOST_CURVE_POINTS` is averaged over windows of epochs."""
     if not len(values):
         return []
     edges = np.linspace(0, len(values), min(MOST_CURVE_POINTS, len(values)) + 1).round().astype(int)

@@ -74,12 +74,15 @@ def registration_line(rows: Rows) -> str:
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """Return a verdict in words, and counts of pairs if they disagree, e.g. ``mixed; of 3 pairs: for 1, not for 2``."""
+    """Return a verdict in words with the counts of `pairs_in_words`, e.g. ``mixed; of 3 pairs: for 1, not for 2``."""
     return "; ".join(filter(None, (VERDICTS[row["verdict"]].label, pairs_in_words(row))))
 
 
 def pairs_in_words(row: Mapping[Any, Any]) -> str:
-    """Say for how many pairs, by own intervals, a claim holds, fails or is undecided; "" if all hold or all fail."""
+    """Say for how many pairs a claim holds, fails or is undecided, each pair judged by its own interval.
+
+    The text is empty if the claim holds for all pairs or fails for all, or if it has a single pair or wasn't tested.
+    """
     pairs, hold, fail = (int(float(row[key])) for key in ("pairs", "hold", "fail"))
     if row["verdict"] in UNMADE or pairs < 2 or pairs in (hold, fail):
         return ""
@@ -95,7 +98,7 @@ def adjusted_words(row: Mapping[Any, Any]) -> str:
 def own_claims(rows: Rows) -> list[dict[str, str]]:
     """Return a study's own claims, each with its `statement` and, as `found`, its outcome over all cells in words.
 
-    The outcome includes the estimate and its interval unless pairs disagree or the estimate isn't finite.
+    The outcome includes the estimate and its interval unless the verdict is mixed or the estimate isn't finite.
     """
     outcomes = []
     for row in (row for row in _whole(rows) if row["kind"] == "own"):

@@ -218,7 +218,7 @@ def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.Da
 
 
 def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Read the cells' curves into one table; also return each cell's number of rows."""
+    """Read the cells' curves into one table; also return how many of its rows each cell has."""
     tables = [parse_parquet(path, content, least=0) for path, content in files]  # searches have no curves
     return join_tables([path for path, _ in files], tables).to_pandas(), [len(table) for table in tables]
 
@@ -262,7 +262,9 @@ NEAR_OPTIMUM = 0.05  # relative distance from the optimum up to which the paper'
 
 
 def paper_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
-    """Return 1 if the paper's fit ended within `NEAR_OPTIMUM` of the optimum, 0 if not, or NaN if either T is missing.
+    """Return whether the paper's fit ended within `NEAR_OPTIMUM` of the optimum, as 1 or 0.
+
+    The result is NaN if either fit is missing or there is no optimum.
 
     Examples
     --------

@@ -49,7 +49,8 @@ def plugin_text(part: Mapping[str, Any]) -> str:
 def identity(kind: str, key: str, plugin: str, options: Mapping[str, Any]) -> Identity:
     """Return the identity of a name, with the title and style of the plug-in or of its variant with these options.
 
-    If no variant has the options, the title lists them. A plug-in whose file is missing has its name as its title.
+    If no variant has the options, the title lists them. If a plug-in's file is missing, the last
+    part of its name stands in for its title.
     """
     variants: dict[str, Facts] = {}
     try:

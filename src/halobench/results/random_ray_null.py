@@ -1,7 +1,7 @@
 """Compute how far random rays go before they meet flat boundaries that touch a ball: the null for random directions.
 
 Suppose that certainty ends at hyperplanes, and that the nearest of them lies at distance a from a sample. A ray in a
-uniformly random direction meets such a hyperplane at distance a / c, where c is the cosine of its angle to the normal,
+uniformly random direction meets the nearest one at distance a / c, where c is the cosine of its angle to the normal,
 or never, if c is 0 or less. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
 Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since the size of c is about 1 / sqrt(d), rays that cross the
 boundary do so at about sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). With flat
@@ -44,7 +44,7 @@ def half_space_survival(distance: ArrayLike, attacked: ArrayLike, dimension: int
     dimension : int
         Number of input dimensions, at least 2.
     planes : int, optional
-        Number of hyperplanes, with independent uniformly random normals.
+        Number of hyperplanes, at least 1, with independent uniformly random normals.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
 
 
 def _is_fixed(job: Job) -> bool:
-    """Return whether a job is a source that is always the same, unlike files on disk, which may have changed."""
+    """Return whether a job loads a source that is always the same, unlike files on disk, which may have changed."""
     return job.stage == "source" and not plugins.find("data", job.spec["loader"]).constants.get("FROM_DISK")
 
 
@@ -100,7 +100,7 @@ def _read(path: Path, job: Job) -> dict[str, Any]:
 
 
 def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
-    """List the cells and references that were added to a manifest or dropped from it."""
+    """Return reasons: which cells and references a manifest gained or lost or, if none, that its list changed."""
     places = {"cells": "runs", "references": "references"}
     before, now = (
         {f"{places[kind]}/{entry['path']}": entry for kind in places for entry in listing[kind]}

@@ -81,7 +81,7 @@ class TrainedCell:
 
 
 def further_draws(cell: TrainedCell) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a model's logits (n, k) and the posterior (n, k) for new samples, or None if there is no distribution.
+    """Return the model's logits (n, k) and the posterior (n, k) for new samples; None if there is no distribution.
 
     Neither the cell's training nor its calibration has seen these samples of the cell's distribution.
     """

@@ -5,8 +5,8 @@ is read without importing the file. ``STAGE`` determines the stage's rule, its j
 place in estimates, and when its results are outdated; `halobench.storage.layout.Stage` describes the keys.
 
 The key ``code`` lists the modules of the package, such as ``calibration.calibrate_cell``, on which the stage's numbers
-depend. An edit to the code of any of these modules, or of a module that they import, reruns the stage. The file's own
-imports don't count, so its computations belong in the listed modules.
+depend. An edit to the code of these modules, or of modules that they import and that can change numbers, reruns the
+stage. The file's own imports don't count, so its computations belong in the listed modules.
 """
 
 from halobench.core.plugins.kinds import Kind

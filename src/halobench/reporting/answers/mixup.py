@@ -126,8 +126,8 @@ def wins_by_loss(
     """Say on how many pairs each loss wins and loses, as the end of a sentence that a caller begins.
 
     `raw` is put before the name of the first loss. Each population has a separate sentence, since effects can differ
-    between populations. If a population has both MLPs and other networks, and `kinds` has all its models, these also
-    have separate sentences.
+    between populations. MLPs and other networks also have separate sentences if a population has both and `kinds` has
+    all its models.
     """
     compared = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])
     said: list[str] = []

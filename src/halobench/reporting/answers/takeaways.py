@@ -47,7 +47,9 @@ def harmless(shares: pd.Series) -> bool:
 
 
 def except_mlps(table: pd.DataFrame) -> bool:
-    """Return whether a loss wins most pairs without MLPs, losing none, but few with MLPs, losing more of these."""
+    """Return whether a loss wins most pairs without MLPs and loses none, but wins few with MLPs and loses more.
+
+    There must be at least two pairs of each kind, and every model's architecture must be known."""
     mlps, others = (table[(table["architecture"] == MLP) == which] for which in (True, False))
     known = min(len(mlps), len(others)) > 1 and table["architecture"].ne("").all()
     unlike = few(mlps["won"]) and mlps["lost"].sum() > mlps["won"].sum()

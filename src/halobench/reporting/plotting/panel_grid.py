@@ -50,7 +50,7 @@ def draw_grid(
 ) -> Page:
     """Return a page of empty panels by (row, column), with a heading above each row and each column.
 
-    If few places have panels or there are too many columns, panels follow one another, each under a heading.
+    If less than `SPARSE` of the places have panels, or columns don't fit, panels with headings follow one another.
     """
     filled = set(present)
     keys = [key for key in itertools.product(rows, columns) if key in filled]

@@ -42,7 +42,7 @@ def images(
     """Return scores on data sets, with a part per data set, a block per model and a line per loss.
 
     Data sets that are drawn from a distribution are left out. `judge` is the kind of label that test samples are scored
-    against, as a key of `JUDGED`. Each of the metrics in `printed` has a column for each of the `calibrators` that a
+    against, as a key of `JUDGED`. Each of the metrics in `printed` has a column for each of the `calibrators` that any
     cell has. The CSV contains all `PAPER_METRICS` and calibrators.
     """
     rows = runs[runs["distribution"].fillna("") == ""]

@@ -46,7 +46,7 @@ class ClaimTables:
         return self._masks[key]
 
     def losses(self, conditions: Mapping[str, Any]) -> list[str]:
-        """Return the losses of the cells that meet every condition on columns of `runs`."""
+        """Return the losses of the cells that meet every condition; [] if a condition's column isn't in `runs`."""
         runs = self.table("runs")
         met = {column: condition for column, condition in conditions.items() if column in runs}
         return sorted(set(self.rows("runs", met)["loss"])) if len(met) == len(conditions) else []
