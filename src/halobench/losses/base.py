@@ -49,7 +49,7 @@ class Loss:
 
 
 def takes_labels(loss: Loss) -> bool:
-    """Return whether a loss doesn't mix batches and takes labels (m,) as targets (its class sets ``LABELS = True``).
+    """Return whether a loss takes labels (m,) as targets, because its own class sets ``LABELS = True``.
 
     Integer labels needn't be expanded into rows of probabilities, so training steps are faster. Subclasses don't
     inherit ``LABELS``, since they may override `mix` or `__call__`.

@@ -24,9 +24,9 @@ class Cutmix(Loss):
     """Cross entropy on images with a box pasted in from another image, and targets mixed according to the box's area.
 
     The box, shared by the whole batch, has the image's proportions and is centred on a uniformly drawn pixel. The box's
-    sides are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha), rounded to pixels; parts outside the
-    image are cut off. Targets are mixed in proportion to the area of the box within the image. Patches are cut from a
-    random permutation of the batch.
+    sides, rounded to pixels, are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha). Parts outside the
+    image are cut off. Targets are mixed in proportion to the area of the box within the image. What is pasted
+    comes from a random permutation of the batch.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Cutmix(Loss):
 
 
 def _side(size: int, ratio: float, rng: np.random.Generator) -> slice:
-    """Draw the extent, in pixels, of the box along an axis of `size` pixels; the box's side is `ratio` times `size`."""
+    """Draw where a box of `ratio` times `size` pixels lies along an axis of `size` pixels; return the pixels in it."""
     length = round(size * ratio)
     start = int(rng.integers(size)) - length // 2
     return slice(max(start, 0), min(start + length, size))

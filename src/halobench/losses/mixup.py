@@ -47,8 +47,8 @@ class Mixup(Loss):
     """Cross entropy at convex combinations of training samples.
 
     The weights of the batch and of `points` - 1 random permutations of it are drawn from Dirichlet(alpha, ..., alpha).
-    The loss combines the cross entropies against the mixed samples' targets with the same weights. Since cross entropy
-    is linear in the target, the combination equals the cross entropy against the mixed target.
+    With the same weights, the loss averages the cross entropies against the targets of the samples in a combination.
+    Since cross entropy is linear in the target, this average equals the cross entropy against the mixed target.
 
     Parameters
     ----------

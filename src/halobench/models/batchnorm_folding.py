@@ -10,12 +10,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """Return a chain of layers in eval mode whose batch norms are folded into the convolutions that they follow.
+    """Return a chain of layers with batch norms folded into the convolutions that they follow.
 
-    Only a plain `nn.Sequential` in eval mode is changed, since nothing but the next layer can read a layer's output
-    there. Factors
-    and shifts are computed in float64, so outputs change only by rounding: by about 1e-6 of their magnitude in float32,
-    and by bf16 rounding under autocast.
+    The chain must be a plain `nn.Sequential` in eval mode without hooks, since nothing but the next layer reads a
+    layer's output there. Other models are returned as they are. Factors and shifts are computed in float64, so outputs
+    change only by rounding: by about 1e-6 of their magnitude in float32, and by bf16 rounding under autocast.
     """
     if type(model) is not nn.Sequential or model.training or _intercepted(model):
         return model

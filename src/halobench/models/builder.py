@@ -54,7 +54,7 @@ def build(
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
-    """Raise SpecError if a model takes only images: one that resizes, a library's, or one whose file has ``IMAGES``."""
+    """Raise SpecError if a model resizes or normalises images, belongs to a library, or has ``IMAGES`` in its file."""
     refuse(spec.resize is not None, "resize", "the samples aren't images; leave this key out")
     normalised = isinstance(spec.preprocess, Normalisation)
     refuse(normalised, "preprocess", "the samples aren't images; leave this key out")

@@ -56,7 +56,7 @@ def adapt(
 
 
 def native_size(name: str) -> tuple[int, int]:
-    """Return the height and width of images that timm's weights for ``timm/NAME`` expect; 224 each if it has none."""
+    """Return the height and width of images that timm's weights for ``timm/NAME`` expect; without weights, 224 each."""
     import timm
 
     _check_name(name)

@@ -32,5 +32,5 @@ def find(name: str) -> Path:
 
 
 def distributions(name: str) -> list[str]:
-    """Return the names of the distributions that installed the package of `name`, whose versions belong in a record."""
+    """Return the names of the distributions that installed the package in `name`, ``PACKAGE`` or ``PACKAGE/PATH``."""
     return importlib.metadata.packages_distributions().get(name.partition("/")[0], [])

@@ -154,7 +154,7 @@ def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Modul
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:
-    """Write the weights that timm or a package publishes for a model to `out`, as safetensors.
+    """Write the weights that timm or a package publishes for a model to `out`, as safetensors; return `out`.
 
     timm's weights are taken from its cache if possible. A package's weights keep their names; the model's names for
     these weights are found when they are loaded.

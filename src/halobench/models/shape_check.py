@@ -30,7 +30,7 @@ def check(
 
     `samples` is the number of training samples, which matters for a model that is built around them, and `names` are
     the class names, if any. Weights in a file or a package are read to check that they are finite and belong to this
-    model. The function returns the number of bytes that the model's weights and buffers will take.
+    model. The function returns the number of bytes that the model's weights and buffers take.
     """
     arguments = input_shape, classes, batch, samples, names
     try:

@@ -20,7 +20,7 @@ def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -
 
 
 def shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
-    """Return images (n, C, H, W), each moved by random whole pixels in [-most, most] per axis; repeat border pixels."""
+    """Return images (n, C, H, W), each moved by random whole pixels in [-most, most] per axis; border pixels repeat."""
     if not most:
         return images
     padded = nn.functional.pad(images, (most,) * 4, mode="replicate")

@@ -25,8 +25,8 @@ AHEAD = 2  # batches read ahead while one is in use
 def form_that_fits(images: Any, device: torch.device) -> str:
     """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as in `Batches`.
 
-    A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised samples if there are few
-    enough; otherwise, it keeps images that are in memory anyway, but nothing from a larger mapped file.
+    A GPU keeps images as they are if they take at most half of its free memory. The CPU keeps normalised samples if
+    there are few enough; otherwise, it keeps images that are in memory anyway, but nothing from a larger mapped file.
     """
     size = int(np.prod(images.shape))
     if device.type == "cuda":
@@ -41,9 +41,10 @@ def form_that_fits(images: Any, device: torch.device) -> str:
 class Batches:
     """The samples of a split, in batches; images (n, C, H, W) or features (n, D) may be rows of a mapped file.
 
-    Samples are normalised per channel as by `halobench.data.mapped_rows.normalise`; without a `mean`, they must already
-    be normalised. Batches have the memory `layout`. The device can `keep` normalised samples (``floats``), images as
-    they are (``bytes``), or ``nothing``, in which case batches are read ahead; the default is the form that fits.
+    Samples are normalised per channel or feature as by `halobench.data.mapped_rows.normalise`; without a `mean`, they
+    must already be normalised. Batches have the memory `layout`. The device can `keep` normalised samples (``floats``),
+    images as they are (``bytes``), or ``nothing``, in which case batches are read ahead; the default is the form that
+    fits.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Batches:
         return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
 
     def in_order(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the rows (batch,) and samples of `order` (n,) in full batches, on the device, from batch `first` on."""
+        """Yield the rows (batch,) and samples of each full batch of `order` (n,), from batch `first` on."""
         count = len(order) // batch
         rows = send(np.ascontiguousarray(order), self.device)
         parts = [slice(step * batch, (step + 1) * batch) for step in range(first, count)]
@@ -126,6 +127,6 @@ class Batches:
 
 
 def batches_of(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Batches:
-    """Return the batches of `images` (n, C, H, W) in the recipe's layout, normalised as `data` specifies, if passed."""
+    """Return the batches of `images` (n, ...) in the recipe's layout, normalised as `data` specifies, if passed."""
     mean, std = (None, None) if data is None else (data.mean, data.std)
     return Batches(images, mean, std, device, memory_format(spec))

@@ -135,7 +135,7 @@ class Checkpoint:
         self._report(line)
 
     def skip(self, why: str) -> None:
-        """Log `why` no checkpoint is saved, as none could be resumed from; raise Interrupted if a signal came."""
+        """Log that no checkpoint is saved, and `why`, or raise Interrupted with this line if a signal has arrived."""
         self._last = time.monotonic()
         self._report(f"warning: not saved because {why}")
 

@@ -34,7 +34,10 @@ def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return a recipe's device, which torch must find; ``auto`` means CUDA if available, and otherwise the CPU."""
+    """Return the device called `name`; ``auto`` is CUDA if available, and otherwise the CPU.
+
+    SpecError is raised if torch doesn't see a CUDA device of this name.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):

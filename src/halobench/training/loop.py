@@ -56,7 +56,8 @@ def fit(
 
     The model must already be on its device, in the recipe's memory layout. `log` receives one line per epoch. The
     checkpoint is saved between steps whenever it is due. If the loss isn't finite, DivergedError is raised, immediately
-    on the CPU, and by the end of the epoch on other devices. A signal raises Interrupted once the progress is saved.
+    on the CPU, and by the end of the epoch on other devices. With a checkpoint, a signal raises Interrupted after the
+    current step.
     """
     device, count = next(model.parameters()).device, len(samples.labels)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -174,7 +175,7 @@ class TrainingRun:
     def take_step(
         self, forward: Forward, images: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> None:
-        """Train on a batch of images (n, C, H, W) with targets in the loss's format; save a checkpoint if due."""
+        """Train on a batch of samples (n, ...) with targets in the loss's format; save a checkpoint if due."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         mixed, soft = self.loss.mix(augmented(images, self.spec, rng), targets, rng)

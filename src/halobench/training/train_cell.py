@@ -47,7 +47,7 @@ def train_cell(
     checkpoint: Checkpoint | None = None,
     weights: Path | None = None,
 ) -> Trained:
-    """Build, train and evaluate one cell; `seed` determines initialisation, sample order and mixing.
+    """Build, train and evaluate one cell; all random numbers follow from `seed`.
 
     A model to be fine-tuned starts from the file `weights`.
     """
@@ -133,7 +133,7 @@ def predict(
 ) -> np.ndarray:
     """Return a model's logits in eval mode, float32 (n, classes), for normalised inputs (n, ...).
 
-    `loss` converts the model's outputs to logits of labels (see `Loss.label_logits`); `tick` is called per batch.
+    `loss` converts the model's outputs to logits of labels (see `Loss.label_logits`); each batch begins with `tick()`.
     """
     model.eval()
     device = next(model.parameters()).device

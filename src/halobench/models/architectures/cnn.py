@@ -22,11 +22,11 @@ IMAGES = True  # the model doesn't take feature vectors
 
 @checked
 def build(input_shape: tuple[int, int, int], classes: int, *, width: Count = 32, norm: Flag = True) -> nn.Module:
-    """Build four 3x3 convolutions with width, width, 2 width and 2 width channels, for images (C, H, W).
+    """Build a network of four 3x3 convolutions, with width, width, 2 width and 2 width channels, for images (C, H, W).
 
     With `norm`, each convolution is followed by batch norm; otherwise, it has a bias. Feature maps are halved in size
     before the last convolution and, if images have at least 16 pixels per side, after the first. The final maps are
-    averaged over their pixels.
+    averaged over their pixels, and a linear layer turns these averages into logits.
     """
     channels, height, wide = input_shape
     refuse(min(height, wide) < 4, "name", f"cnn needs images of at least 4x4 pixels, not {height}x{wide}; set `resize`")

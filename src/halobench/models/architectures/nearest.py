@@ -1,4 +1,4 @@
-"""Define the one-hot nearest-neighbour interpolator, which is almost certain of the nearest training sample's label.
+"""Define the one-hot nearest-neighbour interpolator, which predicts the nearest training sample's label.
 
 No weight is trained. Unless copies of a sample differ in their labels, the model fits every training label. For overlap
 distributions, this model's KL at its best temperature has a closed form
@@ -45,5 +45,5 @@ class Nearest(AroundSamples):
 def build(
     input_shape: tuple[int, ...], classes: int, *, scale: Annotated[Number, Field(gt=0, le=1e6)] = 20.0
 ) -> nn.Module:
-    """Build a `Nearest`; `scale` > 0 is the predicted class's logit (20: a confidence of about 1 - (k - 1) / 5e8)."""
+    """Build a `Nearest`; `scale` is the predicted class's logit (at 20, confidence is about 1 - (k - 1) / 5e8)."""
     return Nearest(scale)

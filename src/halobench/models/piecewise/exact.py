@@ -17,10 +17,10 @@ TOLERANCE = 1e-8
 
 
 def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
-    """Convert a model to a float64 `Network`, and compare the two at and away from float64 samples (n, ...).
+    """Return a model as a float64 `Network`; raise SpecError if they differ at or away from the first few `samples`.
 
-    The comparison reveals what the layers alone don't: hooks, a replaced `forward`, or `h += x`, which torch.fx traces
-    as `h + x`.
+    The samples (n, ...) are float64. The comparison reveals what the layers alone don't: hooks, a replaced `forward`,
+    or `h += x`, which torch.fx traces as `h + x`.
     """
     model = copy.deepcopy(model).to(samples.device, torch.float64)
     network, first = network_of(model, samples.shape[1:]), samples[:TRIED]

@@ -40,7 +40,7 @@ FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
 
 
 def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
-    """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device."""
+    """Return a model in eval mode as a `Network` for samples of `shape`; meta tensors may stand in for its weights."""
     model = nn.Sequential(model) if type(model) in LAYERS else model  # else torch.fx would trace into a single layer
     try:
         graph = _Tracer(model, shape).trace(model)

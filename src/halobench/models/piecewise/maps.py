@@ -126,7 +126,7 @@ def _cut(rows: torch.Tensor, start: Sequence[int], shape: Sequence[int]) -> Patc
 
 
 def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict[int, int]) -> Affine:
-    """Return the map to `count` weighted sums of pixels along axis 1 or 2, `stride` apart, with a weight per offset."""
+    """Return the map to `count` sums of pixels, `stride` apart along axis 1 or 2, with the `weights` of offsets."""
     first, last = min(weights), max(weights)
 
     def view(start: int, number: int) -> tuple[Any, ...]:

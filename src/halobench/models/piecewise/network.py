@@ -47,7 +47,7 @@ class Network:
         return len(self.steps) - 1
 
     def maximum(self, source: int, axis: int, size: int, stride: int) -> int:
-        """Append the steps of a maximum over `size` neighbours along an axis, every `stride`; return the last index."""
+        """Append a maximum over windows of `size` along an axis, `stride` apart; return the index of its last step."""
         shape = self.steps[source].shape
         count = (shape[axis] - size) // stride + 1
 
