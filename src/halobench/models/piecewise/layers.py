@@ -265,7 +265,7 @@ def _identity(network: Network, place: int, layer: nn.Module) -> int | None:
     return None if layer.training else place
 
 
-def _average(network: Network, place: int, layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.ZeroPad2d | Resize) -> int:
+def _average(network: Network, place: int, layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.ZeroPad2d) -> int:
     return network.append("affine", place, affine=maps.without_weights(layer, network.steps[place].shape))
 
 
@@ -294,6 +294,9 @@ LAYERS: dict[type, Callable[[Network, int, Any], int | None]] = {
     nn.ReLU: _identity,  # appended by _Writer itself
     **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d), _identity),
     nn.Flatten: _flatten,
-    **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d, Resize), _average),
+    **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d), _average),
+    Resize: lambda network, place, layer: network.append(
+        "affine", place, affine=maps.resized(layer, network.steps[place].shape)
+    ),
     nn.MaxPool2d: _maximum,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -180,6 +180,20 @@ def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
             return Patch(torch.autograd.grad(linear(inputs), inputs, patch.rows)[0])
 
     return Affine(linear, transpose, lambda x: linear(x).abs(), local=False)
+
+
+def resized(linear: Map, shape: Sequence[int]) -> Affine:
+    """Return a map that resizes an image's rows and columns separately, such as a bicubic one, as `Affine`."""
+    _, height, width = shape
+    by_row = torch.eye(height, dtype=torch.float64)[:, None, :, None].expand(-1, 1, -1, width)
+    by_column = torch.eye(width, dtype=torch.float64)[:, None, None, :].expand(-1, 1, height, -1)
+    # An image that is constant along an axis stays so, since the coefficients of each output sum to 1.
+    rows, columns = linear(by_row.contiguous())[:, 0, :, 0].abs(), linear(by_column.contiguous())[:, 0, 0, :].abs()
+
+    def absolute(x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nihw,hr,wc->nirc", x, rows.to(x), columns.to(x))
+
+    return replace(without_weights(linear, shape), absolute=absolute)
 
 
 NEGATIVE = Affine(torch.neg, lambda a: Patch(-a.rows, a.corner), lambda x: x)

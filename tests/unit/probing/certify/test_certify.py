@@ -17,9 +17,10 @@ from halobench import attacked_radius, certified_radius
 from halobench.core.errors import SpecError
 from halobench.core.specs.model import Normalisation
 from halobench.core.specs.probe import ProbeSpec
+from halobench.models.piecewise import maps
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.maps import Patch
-from halobench.models.preprocessing import Resized, normalised
+from halobench.models.preprocessing import Preprocessed, Resize, Resized, normalised
 from halobench.probing.attack import Effort
 from halobench.probing.certify import bounds
 from halobench.probing.certify.bounds import Balls
@@ -100,6 +101,10 @@ ZOO = {
     "preprocessed": lambda: normalised(
         FixedSize(), (np.array([1.0]), np.array([200.0])), Normalisation((0.1, -0.2, 0.3), (0.6, 0.9, 1.2)), 5
     ),
+    "bicubic": lambda: Preprocessed(
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)),
+        *((np.array([1.0]), np.array([200.0])), (np.array([0.1]), np.array([0.6])), 5, "bicubic"),
+    ),
     "residual": Residual,
     "pre-activation": PreActivation,
 }
@@ -154,6 +159,18 @@ def violations(
     model.float()
     wrong = below(model, in_balls(samples, radii, 100), labels, level, beta).numpy() & (radii > 0)
     return int(((radii > attacked) | wrong).sum()), int((radii > 0).sum())
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("side", [3, 5, 9])
+def test_resized_pixels_change_by_at_most_the_sum_of_absolute_coefficients(side, mode):
+    """A bicubic resize has negative coefficients, so the change is larger than the resized change of the inputs."""
+    resize, eye = Resize(side, mode), torch.eye(24, dtype=torch.float64)
+    largest = torch.rand(2, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    coefficients = resize(eye.view(24, 1, 4, 6)).flatten(1)
+    expected = (largest @ coefficients.abs()).view(2, 1, side, side)
+    found = maps.resized(resize, (1, 4, 6)).spread(largest.view(2, 1, 4, 6))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ZOO)
