@@ -62,7 +62,7 @@ class Pair(NamedTuple):
 
 
 def read(path: Path | str) -> Iterator[Pair]:
-    """Check and yield the pairs of a file, with only one pair in memory at a time.
+    """Yield the checked pairs of a file, each read only when it is asked for.
 
     Raises
     ------

@@ -133,7 +133,7 @@ VERDICTS = {
     ),
     "undecided": Name("undecided", "the margin lies within the interval", Style("#555555", "?")),
     "not_testable": Name(
-        "not testable", "the margin is out of reach, or the estimate is only a bound", Style("#6B6B6B", "○")
+        "not testable", "the data can't decide the claim, e.g. since its margin is out of reach", Style("#6B6B6B", "○")
     ),
     "not_tested": Name("not tested", "the grid doesn't have what the test needs", Style("#6B6B6B", "–")),
 }

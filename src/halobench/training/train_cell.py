@@ -79,7 +79,7 @@ def evaluate_cell(
 def _start(
     data: Data, model: ModelSpec, spec: TrainSpec, seed: int, weights: Path | None = None
 ) -> tuple[nn.Module, Batches]:
-    """Return the model on its device, and the batches of training samples."""
+    """Check the keys, seed the libraries, and return the model on its device and the batches of training samples."""
     for key in IMAGE_KEYS if len(data.shape) == 1 else ():
         refuse(getattr(spec, key), f"train.{key}", "the samples aren't images; leave this key out")
     check_neighbours(data)

@@ -384,7 +384,7 @@ def _whether_nll(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the NLL of whether the top class is right, given the features (n, 4) of its log-odds.
 
-    `right` (n,) is the part of each sample's weight `of` (n,), usually 1, that belongs to the top class.
+    `of` (n,) are the samples' weights, usually 1; `right` (n,) is the part of each that belongs to the top class.
 
     The NLL is a sum, returned with its gradient and Hessian in v and c, (4 + k,).
     """

@@ -41,7 +41,7 @@ def equally_searched(shares: pd.DataFrame) -> pd.Series:
 
 
 def unequal_note(shares: pd.DataFrame) -> str:
-    """Return a sentence if certified and attacked samples differ in number, so that their shares aren't comparable."""
+    """Return a sentence if shares aren't comparable, since certified and attacked samples differ in number; else ""."""
     text = "Not shaded: where attacked and certified points differ in number, and so don't bound the same shares. "
     return "" if equally_searched(shares).all() else text
 
