@@ -72,7 +72,7 @@ def about_auto(table: pd.DataFrame, run: str) -> str:
     keys = [*KEYS, "split", "labels", "calibrator", "metric"]
     wanted = "calibrator == 'auto' and metric == 'nll' and split == 'test' and labels == 'noisy'"
     both = table.query(wanted).merge(published(run, "metrics"), on=keys, suffixes=("", "_old"))
-    change = (both["value"] - both["value_old"])[both["value"] != both["value_old"]]
+    change = (both["value"] - both["value_old"])[~both["value"].eq(both["value_old"]) & both["value"].notna()]
     return f"auto: another test NLL in {len(change)} of {len(both)} cells: {', '.join(map('{:+.3f}'.format, change))}"
 
 

@@ -7,10 +7,12 @@ The module also has the functions that build such lines: `shown` for values, `on
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import difflib
 import re
 import signal
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 LARGEST = 2**63  # whole numbers must be below this, so that every table can store them
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
@@ -40,6 +42,10 @@ class SpecError(ValueError):
         found = f": found {value}, expected" if isinstance(value, Found) else f" = {shown(value)}: expected"
         super().__init__(_printable(f"{key}{found} {expected}"))
         self.key, self.value, self.expected = key, value, expected
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error pass from a worker process to its parent."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     @property
     def sentence(self) -> str:

@@ -31,7 +31,7 @@ def file_stem(name: str) -> str:
 
 def rule_name(kind: str, stem: str) -> str:
     """Return a rule's name without dots, since ``use rule ... as`` and ``--consider-ancient`` take none."""
-    return f"{kind}_{stem}".replace(".", "_")
+    return f"{kind}_{stem.replace('.', '__')}"
 
 
 def display_facts(kind: str, stem: str) -> plugin_facts.Facts:

@@ -390,14 +390,18 @@ def test_hard_data_get_an_answer(case, words, answer, monkeypatch):
     assert short(found, words) == answer or answer is None
 
 
-def test_labels_in_random_order_are_noticed():
+def test_labels_in_random_order_are_noticed(monkeypatch):
     """The test's moments are those over all orders, its p-value is uniform under the null, and classes may be rare."""
+    assert np.isnan(diagnose([[2.0, 0.0, 0.0]], [0], candidates=OWN).unrelated)
+    monkeypatch.setattr(parts, "FEWEST", 2)
     rng = np.random.default_rng(0)
     p, mass = rng.dirichlet(np.ones(3), size=6), rng.dirichlet(np.ones(3), size=6)
     every = np.array([(p * mass[list(order)]).sum() for order in itertools.permutations(range(6))])
     z_score = ((p * mass).sum() - every.mean()) / every.std()
     assert parts.unrelated(p, mass) == pytest.approx(stats.norm.sf(z_score), rel=1e-9)
-    assert np.isnan(parts.unrelated(np.full((6, 3), 1 / 3), mass))
+    for same in (np.full((6, 3), 1 / 3), softmax(np.tile([0.1, 0.7, 0.3], (6, 1)))):
+        assert np.isnan(parts.unrelated(same, mass))
+        assert np.isnan(parts.unrelated(p, same))
     z, y = drawn(300, k=10)
     y[y > 1] = 1  # of ten columns, two have labels
     found = [parts.unrelated(softmax(z), np.eye(10)[rng.permutation(y)]) for _ in range(400)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -95,6 +96,8 @@ def test_a_spec_is_checked_however_it_is_built(build, line):
     with pytest.raises(SpecError) as raised:
         build()
     assert str(raised.value) == line
+    again = pickle.loads(pickle.dumps(raised.value))  # as from a worker process
+    assert (type(again), str(again), vars(again)) == (type(raised.value), line, vars(raised.value))
 
 
 @pytest.mark.parametrize(

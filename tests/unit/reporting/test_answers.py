@@ -524,6 +524,9 @@ def test_a_censored_median_is_a_lower_bound_in_words_and_an_open_mark():
     for censored, said in ((0.5, False), (0.51, True)):
         answer = reach.reach(radii.assign(censored=radii["censored"].mask(at, censored)), runs_of(radii))
         assert answer.short.endswith(" or more.") == said
+        ratio = whole(answer)[0].values.set_index(PAIR)["mean"] / answer.spans.set_index(PAIR)["low"]
+        known = [pair for pair in ratio.index if not (said and pair[0] == "mnist5k")]
+        assert f"at most twice as far on {(ratio[known] <= 2).sum()} of 3 pairs" in answer.detail
         assert [each.values["open"].sum() for each in whole(answer)] == [int(said), 0, 0, 0]
         (ax,), mean = page(answer).axes, whole(answer)[0].values.set_index("dataset").loc["mnist5k", "mean"]
         hollow = [float(x) for line in ax.lines if line.get_marker() == ">" for x in line.get_xdata()]

@@ -29,6 +29,8 @@ WIDEST = 64  # others beyond this multiple or fraction of the optimal temperatur
 PAIRS = 5  # number of confusions to list
 LEVEL = 0.01  # joint level of the two tests for a shift
 EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer classes are pooled
+FEWEST = 20  # with fewer samples, nothing is said of their order
+ROUNDING = 1e-14  # differences of probabilities, as a share of them, that may be rounding
 LADDER_LEAST = 3  # samples a class on average; with fewer, maps learn next to nothing
 LADDER_MOST = 2000  # if there are more samples than this, the ladder is computed from as many drawn at random
 
@@ -236,11 +238,17 @@ def unrelated(p: np.ndarray, mass: np.ndarray) -> float:
 
     The one-sided permutation test compares the labels' mean probability with its distribution over all orders of the
     targets `mass` (n, k). The distribution's mean and variance are exact (W. Hoeffding, *A Combinatorial Central Limit
-    Theorem*, 1951); its shape is taken as normal. The p-value is NaN if all rows of `p` or of `mass` are equal.
+    Theorem*, 1951); its shape is taken as normal. The p-value is NaN if there are fewer than `FEWEST` samples, or if
+    all rows of `p` or of `mass` are equal.
     """
+    if len(p) < FEWEST:
+        return math.nan
+    rounding = ROUNDING**2 * float((p**2).sum() * (mass**2).sum())
     p, mass = p - p.mean(axis=0), mass - mass.mean(axis=0)
-    variance = float(((p.T @ p) * (mass.T @ mass)).sum()) / (len(p) - 1)
-    return math.erfc(float((p * mass).sum()) / math.sqrt(2 * variance)) / 2 if variance > 0 else math.nan
+    total = float(((p.T @ p) * (mass.T @ mass)).sum())
+    if total <= rounding:
+        return math.nan
+    return math.erfc(float((p * mass).sum()) / math.sqrt(2 * total / (len(p) - 1))) / 2
 
 
 def _same_classes(counts: np.ndarray) -> float:

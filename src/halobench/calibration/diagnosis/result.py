@@ -51,7 +51,8 @@ class Diagnosis:
     unseen : tuple of int
         The classes without a validation label.
     unrelated : float
-        The p-value of the hypothesis that labels fit the logits no better than in random order.
+        The p-value of the hypothesis that labels fit the logits no better than in random order; NaN if there are fewer
+        than 20 samples, or if all have the same probabilities or labels.
     temperature : Temperature
     auto : AutoFit
         The chosen calibrator, fitted to the validation samples: the recommended one, unless another was asked for.

@@ -163,11 +163,11 @@ def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, n
 
 def _null(null: pd.DataFrame, random: pd.DataFrame, populations: Populations) -> str:
     """Compare how far certainty reaches in random directions with the null, and count the ratios of at most 2."""
-    both = random.merge(null, on=GROUP, suffixes=("", "_null"))
+    both = random.merge(null[null["mean"] > 0], on=GROUP, suffixes=("", "_null"))
     both["ratio"] = both["mean"] / both["mean_null"]
     said = []
     for where, part in populations.parts(both).items():
-        more, twice = "or more " if part["open"].any() else "", int((part["ratio"] <= 2).sum())
+        more, twice = "or more " if part["open"].any() else "", int((~part["open"] & (part["ratio"] <= 2)).sum())
         counts = f"(at most twice as far on {twice} of {pairs(part)})"
         said.append(f"{spread(part['ratio'], '.1f')} {more}times as far {counts} {where}".rstrip())
     return (
