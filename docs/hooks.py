@@ -158,12 +158,12 @@ HEADINGS = "| key | takes | default | meaning |\n|---|---|---|---|"
 CLAIMS = """## Claims
 
 The claims are in a separate file, the clone's `workflow/claims.yaml`, whose first lines explain their conditions and
-margins. A file of that name in the working folder replaces it. `claims` is a list of claims, each with these keys. An
-entry with `each: {{column: [values]}}` stands for one claim per combination of values, with `{{column}}` filled in. The
-metrics and calibrators that a claim names must belong to the package or the configuration.
+margins. A file of that name in the working folder replaces it. `claims` is a list, whose entries have the keys below.
+An entry with `each: {{column: [values]}}` stands for one claim per combination of values, with `{{column}}` filled in.
+The metrics and calibrators that a claim names must belong to the package or the configuration.
 
 A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}, and `b` or `baselines` if `a`
-is compared; most other keys that it leaves out are inferred, e.g. `direction` from the sign of the margin. A claim with
+is compared. Most other keys are inferred if left out, e.g. `direction` from the sign of the margin. A claim with
 a `place` also needs
 {also}.
 
@@ -172,8 +172,8 @@ OPENING = """# Configuration
 
 This page lists every key of `config.yaml`, except the options of plug-ins. The same keys are used in files that are
 merged into it with `halobench run --configfile FILE`. Mappings are merged key by key, and setting the name of a source,
-data set, model, loss, probe or experiment to `null` removes it. `NAME` stands for a name that you choose. Errors in a
-configuration are reported before any job starts. The repository's `config.yaml` is an example, with comments.
+data set, model, loss, probe or experiment to `null` removes it. `NAME` stands for a name that you choose. The
+configuration is checked before any job starts. The repository's `config.yaml` is an example, with comments.
 
 The `recipe` of a model or data set takes the keys of [`train`](#train). A cell's recipe starts from `train`; the
 model's recipe overrides it, and the data set's recipe overrides both."""

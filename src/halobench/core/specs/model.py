@@ -100,8 +100,8 @@ class ModelSpec(PluginSpec):
     finetune: Literal["head", "all"] | None = Field(
         default=None,
         description="Train given weights further, with a new last layer for the data set's classes or, with `outputs`,"
-        " one that starts from those outputs. head: only the last layer, with all others as in evaluation. all: all"
-        " layers.",
+        " one that starts from those outputs. head: only the last layer, with all other batch norms as in evaluation."
+        " all: all layers.",
     )
     outputs: Outputs | None = Field(
         default=None,

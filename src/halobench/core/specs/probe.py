@@ -67,7 +67,7 @@ class ProbeSpec:
         default=0.9,
         gt=0,
         lt=1,
-        description="Confidence in the label below which the model no longer counts as certain.",
+        description="Confidence below which the model no longer counts as certain.",
     )
     components: Count = Field(default=32, description="Number of principal components for the manifold probe.")
     bisections: Count = Field(default=6, description="Number of bisections that refine each radius.")
