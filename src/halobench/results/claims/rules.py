@@ -282,7 +282,7 @@ def load_claims(path: Path | str) -> list[Claim]:
     """Read the claims in a YAML file; raise SpecError if a claim is invalid or two claims have the same name.
 
     An entry with ``each: {column: [values]}`` defines one claim per combination of values, which replace ``{column}``
-    in all of its strings; in `statement` and `label`, the values' titles do.
+    in all of its strings; in `statement` and `label`, the values' titles replace it.
     """
     from halobench.storage.yaml_io import read_yaml  # YAML isn't in the core, whose pages read this module's constants
 
