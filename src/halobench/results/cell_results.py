@@ -199,7 +199,7 @@ def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
 
 
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
-    """Return the commands that reproduce a cell in the folder `out`, the source's first unless its spec is None."""
+    """Return the commands that reproduce a cell in the folder `out`, after its source unless `source_spec` is None."""
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
     arguments: tuple[str, ...]

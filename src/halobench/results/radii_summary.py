@@ -43,8 +43,8 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
 def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
     """Summarise the radii of several cells as in `summarise_radii`; also return each cell's number of summary rows.
 
-    The cell is an additional key, so many cells are summarised at once. For 1,500 cells of 4,375 radii each, summaries
-    take 3.1 s of CPU time in batches of 64, and 5.1 s one cell at a time.
+    The cell is an additional key, which lets many cells be summarised at once. For 1,500 cells of 4,375 radii each,
+    summaries take 3.1 s of CPU time in batches of 64, and 5.1 s one cell at a time.
     """
     tables = [parse_parquet(path, content, RADII_COLUMNS, GROUPED) for path, content in files]
     joined = join_tables([path for path, _ in files], tables).unify_dictionaries()

@@ -32,7 +32,7 @@ The rules, in short:
   the margin. The first two don't count if the whole interval shows an effect in the opposite direction. ``not_tested``
   means that the grid has too few seeds or is missing something else that the claim needs.
 - *There are many tests.* ``holm`` is the p-value over all pairs, adjusted for all tests of a run by Holm's procedure,
-  and ``adjusted`` is the resulting verdict at 5%, which summaries count. Verdicts of single pairs aren't adjusted.
+  and ``adjusted`` is the resulting verdict at 5%, which summaries count.
 """
 
 from __future__ import annotations

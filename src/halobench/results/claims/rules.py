@@ -297,7 +297,7 @@ def load_claims(path: Path | str) -> list[Claim]:
 
 
 def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
-    """Raise SpecError if a claim reads a metric or calibrator that isn't listed, since no run would test the claim.
+    """Raise SpecError if a claim reads a metric or calibrator that isn't computed, since no run would test the claim.
 
     Conditions that are patterns or comparisons may match any name, so they aren't checked.
     """
