@@ -23,7 +23,10 @@ SAMPLES_AT_ONCE = 256  # samples whose distances are computed at once
 
 @dataclass(frozen=True)
 class Rays:
-    """Unit directions (m, R, D) from m samples, and distances (m, R) to their target samples (NaN if there is none)."""
+    """Unit directions (m, R, D) from m samples, and distances (m, R) to the rays' targets (NaN without a target).
+
+    The direction is 0 if a target equals its sample.
+    """
 
     directions: torch.Tensor
     lengths: torch.Tensor
