@@ -1,6 +1,6 @@
 """Define errors for bad input, whose messages state the key, the value and what was expected, or are a sentence.
 
-The module also has the functions that build such lines: `shown` for values, `one_of` and `hint` for names, and
+The module also has functions that build parts of such messages: `shown` for values, `one_of` and `hint` for names, and
 `describe_error` for exceptions raised by other code.
 """
 

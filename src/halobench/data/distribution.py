@@ -76,7 +76,7 @@ class Distribution:
     regions: Regions | None = None
 
     def facts(self) -> dict[str, float | int]:
-        """Return facts for the tables: beta, the mass of shared regions, and, if shares are equal, a group's size."""
+        """Return facts for the tables: beta (the mass of shared regions) and, if shares are equal, a group's size."""
         if self.regions is None:
             return {}
         shared = self.regions.posterior[self.regions.shared]

@@ -37,14 +37,14 @@ class PublishedFile:
     licence: str
 
     def address(self) -> str:
-        """Return the address to download from, which is that of the mirror if there is one."""
+        """Return the address to download from, which begins with the mirror's if there is one."""
         mirror = os.environ.get(MIRROR, "").rstrip("/")
         host = next((host for host in HOSTS if mirror and self.url.startswith(f"{host}/")), None)
         return self.url if host is None else mirror + self.url.removeprefix(host)
 
 
 def check_obtainable(*files: PublishedFile) -> list[Path]:
-    """Return the paths of files without opening any; raise SpecError if a file is missing and may not be downloaded."""
+    """Return the paths of files without opening any; raise SpecError if a file can't be obtained."""
     check_root()
     paths = [data_root() / file.path for file in files]
     for file, path in zip(files, paths, strict=True):

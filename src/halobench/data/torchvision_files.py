@@ -82,7 +82,7 @@ class VisionSet:
         return RefusedError("data_root", f"{missing}; {remedy}")
 
     def _download(self, published: Any) -> None:
-        """Download the data set into a folder of the data root, one process at a time, and move missing files over."""
+        """Download the data set, one process at a time, and move the files that are missing to the data root."""
         if not may_fetch():
             raise self._absent("set fetch: true to download them, or copy them there")
         root, before = data_root(), socket.getdefaulttimeout()

@@ -102,11 +102,11 @@ def _fitting(
 
 
 def _named_for(model: nn.Module, values: Mapping[str, torch.Tensor], ordered: bool) -> dict[str, torch.Tensor]:
-    """Return the tensors `values`, renamed as in `model`.
+    """Return the tensors `values`, renamed as in `model` if none of their names is one of the model's.
 
-    If no name in `values` is one of the model's, and all begin with ``model.``, which resizing or preprocessing adds,
-    this prefix is removed. Otherwise, if the tensors are `ordered` as in another project's model, and the last parts of
-    their names, such as ``running_mean``, are the same as the model's, the model's names are used in order.
+    If all names begin with ``model.``, which resizing or preprocessing adds, this prefix is removed. Otherwise, if the
+    tensors are `ordered` as in another project's model, and the last parts of their names, such as ``running_mean``,
+    are the same as the model's, the model's names are used in order.
     """
     wanted, prefix = list(model.state_dict()), "model."
     if not values or set(values) & set(wanted):

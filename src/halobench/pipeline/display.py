@@ -1,4 +1,4 @@
-"""Run the stages of figures and tables for print, which plug-ins make from the tables that their functions name."""
+"""Run the stages ``figure`` and ``table``, whose plug-ins receive the tables that their functions name."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return crossings of the level on the way to starts, or starts rescaled to the lengths that gradients suggest."""
+    """Return starts shortened to a crossing of the level or, if there is none, rescaled as their gradients suggest."""
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)

@@ -80,9 +80,9 @@ def far_field(
 ) -> FarField:
     """Determine the class, if any, of which a model becomes certain along each ray, infinitely far from the samples.
 
-    For networks with only linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten,
-    addition and dropout, the result is exact, apart from float64 rounding. Other models are evaluated at distances of
-    1e3, 1e5 and 1e7, and their results are marked as inexact.
+    For most networks with only linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing,
+    flatten, addition and dropout, the result is exact, apart from float64 rounding. All other models are evaluated at
+    distances of 1e3, 1e5 and 1e7, and the result's ``reason`` says why it isn't exact.
 
     Parameters
     ----------
@@ -153,8 +153,8 @@ def _last_piece(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the logits' offsets and slopes on the last affine piece, its start, and the slopes' `sizes`.
 
-    Once all steps before a rectifier have reached their final decisions, the rectifier's argument a + b t is affine,
-    and its own decision is final beyond -a / b. The last kink is therefore the largest of the distances -a / b over all
+    Once all rectifiers before it have made their final decisions, a rectifier's argument a + b t is affine, and its own
+    decision is final beyond -a / b. The last kink is therefore the largest of the distances -a / b over all
     rectifiers, or 0 if none is positive.
     """
     offsets, slopes = [starts], [ways]
@@ -240,7 +240,7 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 
 
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether confidences count as tending to 1, and the first of `DISTANCES` from which all reach the level.
+    """Return whether confidences count as tending to 1, and from which of `DISTANCES` on they are at least the level.
 
     The distance is infinite if the confidence at the last of the `DISTANCES` is below the level.
     """

@@ -23,7 +23,10 @@ SAMPLES_AT_ONCE = 256  # samples whose distances are computed at once
 
 @dataclass(frozen=True)
 class Rays:
-    """Unit directions (m, R, D) from m samples, and distances (m, R) to their target samples (NaN if there is none)."""
+    """Unit directions (m, R, D) from m samples, and distances (m, R) to the rays' targets (NaN without a target).
+
+    The direction is 0 if a target equals its sample.
+    """
 
     directions: torch.Tensor
     lengths: torch.Tensor
@@ -31,7 +34,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """Samples (n, D), their labels, and the rows and distances (n,) of their nearest samples with other labels."""
+    """Samples (n, D), their labels, and the rows and distances (n,) of the nearest training samples of other labels."""
 
     samples: torch.Tensor
     labels: np.ndarray
@@ -88,7 +91,7 @@ class TrainingPoints:
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` of samples (n, D); runs of the samples last computed come from a cache."""
+        """Return `nearest_of_another_label` of samples (n, D); the last result is reused for parts of its samples."""
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))

@@ -89,7 +89,10 @@ def cell_names(results: Path) -> list[str]:
 
 
 def find_cell(results: Path, name: str) -> str:
-    """Return the name of the only trained cell whose name is or contains `name`, or whose path is `name`."""
+    """Return the trained cell with this name or path or, failing that, the only one whose name contains `name`.
+
+    If `name` is a whole part of a cell's name, such as ``seed1``, cells such as ``seed10`` don't count.
+    """
     names = cell_names(results)
     name = name if name in names else name_below_runs(name)
     if name in names:
@@ -164,7 +167,10 @@ def read_cell(results: Path, name: str) -> CellResults:
 
 
 def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:
-    """Return cells' results by (dataset, model, loss, seed), from the tables `runs`, `jobs`, `fits` and `history`."""
+    """Return cells' results by (dataset, model, loss, seed), from the tables `runs`, `jobs`, `fits` and `history`.
+
+    The results have no metrics.
+    """
     stages = [stage.name for stage in CELL_STAGES]
     jobs: Any = tables["jobs"][tables["jobs"]["stage"].isin(stages)].to_dict("records")
     records: dict[str, dict[str, Any]] = {}
@@ -193,7 +199,7 @@ def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
 
 
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
-    """Return the commands that reproduce a cell in the folder `out`, the source's first unless its spec is None."""
+    """Return the commands that reproduce a cell in the folder `out`, after its source unless `source_spec` is None."""
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
     arguments: tuple[str, ...]

@@ -23,9 +23,9 @@ Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     """Compute quartiles of a cell's radii (with `RADII_COLUMNS`), with one row per group of rays, sorted by group.
 
-    A censored radius is the length of a walk that ended before the radius was found, so it is a lower bound. For
-    quartiles, a censored radius counts as larger than all uncensored radii. A quartile that falls on censored radii is
-    reported as the smallest censored radius, which is a lower bound.
+    A censored radius is treated as a lower bound, such as the length of a walk that ended before the radius was found.
+    For quartiles, a censored radius counts as larger than all uncensored radii. A quartile that falls on censored radii
+    is reported as the smallest censored radius.
 
     The column n has the number of rays, and the column censored has the share of censored rays. Quartiles of radii are
     in normalised inputs (``radius_*``), in multiples of the distance to the nearest sample with a different label
@@ -43,8 +43,8 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
 def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
     """Summarise the radii of several cells as in `summarise_radii`; also return each cell's number of summary rows.
 
-    The cell is an additional key, so many cells are summarised at once. For 1,500 cells of 4,375 radii each, summaries
-    take 3.1 s of CPU time in batches of 64, and 5.1 s one cell at a time.
+    The cell is an additional key, which lets many cells be summarised at once. For 1,500 cells of 4,375 radii each,
+    summaries take 3.1 s of CPU time in batches of 64, and 5.1 s one cell at a time.
     """
     tables = [parse_parquet(path, content, RADII_COLUMNS, GROUPED) for path, content in files]
     joined = join_tables([path for path, _ in files], tables).unify_dictionaries()

@@ -109,7 +109,7 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
 def summarise_nulls(
     attacked: pd.DataFrame, dimension: int, planes: Mapping[str, int], levels: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """Summarise random rays from samples with flat boundaries at their attacked radii, as `summarise_radii` does radii.
+    """Return summaries, like those of `summarise_radii`, for random rays and flat boundaries at the attacked radii.
 
     `planes` maps quantities to numbers of hyperplanes, and `levels` maps names of quantiles to their levels. Nothing is
     known beyond a censored radius, so its sample's rays count as endless.
@@ -138,7 +138,7 @@ def _shares(relative: np.ndarray, dimension: int, planes: int) -> np.ndarray:
 
 
 def _quantiles(attacked: np.ndarray, dimension: int, planes: int, levels: np.ndarray, endless: float) -> np.ndarray:
-    """Return quantiles (l,) of the rays of all samples together, found by bisection; NaN if rays there are endless."""
+    """Return quantiles (l,) of the lengths of all samples' rays, found by bisection; NaN for an endless ray."""
     ending = np.log(attacked[(attacked > 0) & np.isfinite(attacked)])
     stuck, lasting = (attacked == 0).mean(), np.isinf(attacked).mean()
     quantiles = np.where(levels <= stuck, 0.0, np.nan)

@@ -22,7 +22,7 @@ def sampling(train: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``seed_correction`` to the table `runs`, which widens intervals over seeds that share samples.
+    """Return `runs` with a column ``seed_correction``, which widens intervals over seeds that share samples.
 
     The correction is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the
     ratio of test samples to training samples if seeds resample one set of samples. The correction is 0 if seeds share

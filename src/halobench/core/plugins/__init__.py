@@ -187,7 +187,7 @@ def check_known(kind: str, key: str, name: str, built_in: Collection[str] = ()) 
 
 
 def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
-    """Raise SpecError, naming the extra, unless the ``PACKAGES`` of plug-ins (kind, name) are installed.
+    """Raise SpecError, saying what to install, unless the ``PACKAGES`` of plug-ins (kind, name) are installed.
 
     The packages aren't imported.
     """

@@ -55,7 +55,7 @@ class Facts:
 
 
 def facts(kind: str, name: str) -> Facts:
-    """Return the facts about a plug-in; if it doesn't state a title, its name is the title."""
+    """Return the facts about a plug-in; if it doesn't state a title, the title is made from its name."""
     built_in = kinds()[kind].built_in
     if name in built_in:
         return _shown(name, built_in[name])

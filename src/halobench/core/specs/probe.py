@@ -36,8 +36,8 @@ class ProbeSpec:
     """One probe: the samples that it starts from, and the directions that it takes.
 
     A walk along rays records the confidence at given distances; a search (``adversarial``, ``certified``,
-    ``far_field``) finds the distances itself. Unless they have default values, a walk refuses `SEARCH_KEYS`, and a
-    search refuses those of `RAY_KEYS` and `SEARCH_KEYS` that its function doesn't take.
+    ``far_field``) finds the distances itself. A walk refuses `SEARCH_KEYS`, and a search refuses those of `RAY_KEYS`
+    and `SEARCH_KEYS` that its function doesn't take; keys with their default values are never refused.
     """
 
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(

@@ -2,9 +2,9 @@
 
 A sample of a region is the upper half of a random image of one class, from another loader, above the lower half of a
 random image of the other class, such as the collar of a coat above the sole of a boot. The two classes may be the same,
-so with C image classes, regions are drawn from C^2 pairs. The samples of a region are as varied as the images. Halves
-that images of two classes share are left out, so the region of a collage, and hence the posterior, is exact. Classes,
-groups and masses are as in `halobench.data.loaders.overlap`.
+so with C image classes, regions are drawn from C^2 pairs. Halves that images of two classes share are left out, so the
+region of a collage, and hence the posterior, is exact. Classes, groups and masses are as in
+`halobench.data.loaders.overlap`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Collage(Distribution):
 
 
 def of_classes(images: Images, classes: list[int] | None) -> Images:
-    """Return the images of the given classes, which are renumbered in the given order."""
+    """Return the images of the given classes, renumbered in the given order; if `classes` is None, return `images`."""
     if classes is None:
         return images
     fine = isinstance(classes, list) and len(classes) >= 2 and len(set(classes)) == len(classes)

@@ -122,7 +122,7 @@ def in_ball(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, norm: float) -> None:
-    """Raise SpecError if two regions meet.
+    """Raise SpecError unless every two regions are shown to be disjoint.
 
     Two balls or discs are disjoint if their centres are more than 2 radii apart. Closer discs are disjoint if the
     affine subspaces that contain them are, which a least-squares fit checks.

@@ -74,7 +74,7 @@ class Affine:
         return (self.absolute or self.linear)(inputs)
 
     def magnitude(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the absolute values of each output's terms for inputs of at most `inputs` in magnitude."""
+        """Return the largest sum of absolute values of each output's terms for inputs of at most `inputs` in size."""
         spread = self.spread(inputs)
         if self.bias is None:
             return spread
@@ -126,7 +126,7 @@ def _cut(rows: torch.Tensor, start: Sequence[int], shape: Sequence[int]) -> Patc
 
 
 def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict[int, int]) -> Affine:
-    """Return the map to `count` sums of pixels, `stride` apart along axis 1 or 2, with the `weights` of offsets."""
+    """Return the map to `count` weighted sums of pixels, `stride` apart along axis 1 or 2; `weights` are by offset."""
     first, last = min(weights), max(weights)
 
     def view(start: int, number: int) -> tuple[Any, ...]:
@@ -172,7 +172,7 @@ def reshaped(shape: Sequence[int]) -> Affine:
 
 
 def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
-    """Return a linear map as `Affine`; all coefficients of an output must have the same sign."""
+    """Return a linear map as `Affine`; its `absolute` is right only if an output's coefficients have the same sign."""
 
     def transpose(patch: Patch) -> Patch:
         with torch.enable_grad():

@@ -21,7 +21,7 @@ STAGE = {
 
 
 def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
-    """Write a source's metadata and, unless it is a distribution, its samples and labels to `out`."""
+    """Write a source's metadata and, unless it is a distribution, its arrays to `out`."""
     source = parse(SourceSpec, spec)
     used = [("data", source.loader)]
     packages = ["scikit-learn", "mlxtend", "torchvision", "pillow"]

@@ -41,7 +41,7 @@ def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 class Odds:
-    """Bounds on the log odds against labels, whose `contrasts` are `rows`, on balls and on smaller balls inside."""
+    """Bounds on the log odds against labels, whose `contrasts` are `rows`, on balls and smaller concentric balls."""
 
     def __init__(self, balls: Balls, rows: torch.Tensor, beta: float):
         self.balls, self.beta, count = balls, beta, rows.shape[1]

@@ -32,8 +32,7 @@ def certified_radius(
     """Return the radius of a ball around each input on which the confidence in its label is proved to be >= `level`.
 
     The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and allows for float64 rounding.
-    The proof implies nothing about larger balls; `halobench.attacked_radius` bounds the radius of the largest such ball
-    from above.
+    Larger balls may have the same property, but none whose radius exceeds the result of `halobench.attacked_radius`.
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ def certified_radius(
         A confidence, above 0 and below 1.
     beta : float
         Positive inverse temperature. If beta is ``math.inf``, the proof is that the label's logit is at least as large
-        as any other, whatever the level; the result is then a decision radius.
+        as any other, whatever the level; the result is then a lower bound on the decision radius.
 
     Returns
     -------
@@ -59,8 +58,8 @@ def certified_radius(
     Raises
     ------
     SpecError
-        If the model has any other kind of layer (which the error names) or is in train mode, or if an argument doesn't
-        match its description.
+        If a layer or operation of the model isn't supported (the error names it), the model is in train mode, or an
+        argument doesn't match its description.
 
     References
     ----------

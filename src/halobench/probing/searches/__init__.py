@@ -12,9 +12,9 @@ walks or searches, a configuration may set only those that the function takes.
 For each (quantity, calibrator), the function returns float64 radii (m, R) for R rays per sample, and bools that say
 whether these are censored. A radius is censored if the distance sought wasn't found; its value is then the farthest
 distance searched. The calibrator is None for a quantity that depends on neither the threshold nor the temperature. The
-function is called for consecutive parts of the samples, in order, and a killed probe resumes after the last completed
-part. `halobench.probing.run_search` calls the search function and creates the rows of ``radii.parquet``. A search has
-no curves, and therefore no rows in ``neighbourhood.parquet``.
+function is called for consecutive parts of the samples, in order, and a killed probe resumes after the last saved part.
+`halobench.probing.run_search` calls the search function and creates the rows of ``radii.parquet``. A search has no
+curves, and therefore no rows in ``neighbourhood.parquet``.
 """
 
 from halobench.core.plugins.constants import TOPICS

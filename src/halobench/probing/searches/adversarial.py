@@ -42,7 +42,7 @@ def search(
     restarts: int,
     steps: int,
 ) -> Radii:
-    """Attack the samples; the second start, if any, is the nearest training sample with a different label."""
+    """Return attacked radii; an attack's second start, if any, is the nearest training sample with another label."""
     rows, _ = training_points.nearest(samples.flatten(1), labels)
     goals: dict[tuple[str, str | None], Goal] = {}
     for quantity, level in (("certainty", threshold), ("half_level", None)):

@@ -43,7 +43,7 @@ def search(
     threshold: float,
     directions: int,
 ) -> Radii:
-    """Follow `directions` rays from each sample, in uniformly random directions."""
+    """Return the distances along `directions` rays from each sample, in uniformly random directions."""
     normal = rng.standard_normal((len(samples), directions, samples[0].numel()), dtype=np.float32)
     ends = tails(model, samples, torch.from_numpy(normal).to(samples.device), batch)
     radii: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}

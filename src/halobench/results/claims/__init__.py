@@ -31,8 +31,8 @@ The rules, in short:
   repeats the other side. A side of a ratio isn't above 0. Radii are censored, so the truth may lie on the other side of
   the margin. The first two don't count if the whole interval shows an effect in the opposite direction. ``not_tested``
   means that the grid has too few seeds or is missing something else that the claim needs.
-- *There are many tests.* ``holm`` is the p-value over all pairs, adjusted for all tests of a run by Holm's procedure,
-  and ``adjusted`` is the resulting verdict at 5%, which summaries count. Verdicts of single pairs aren't adjusted.
+- *There are many tests.* ``holm`` is the p-value over all pairs, adjusted for all tests of an experiment by Holm's
+  procedure, and ``adjusted`` is the resulting verdict at 5%, which summaries count.
 """
 
 from __future__ import annotations

@@ -282,7 +282,7 @@ def load_claims(path: Path | str) -> list[Claim]:
     """Read the claims in a YAML file; raise SpecError if a claim is invalid or two claims have the same name.
 
     An entry with ``each: {column: [values]}`` defines one claim per combination of values, which replace ``{column}``
-    in all of its strings; in `statement` and `label`, the values' titles do.
+    in all of its strings; in `statement` and `label`, the values' titles replace it.
     """
     from halobench.storage.yaml_io import read_yaml  # YAML isn't in the core, whose pages read this module's constants
 
@@ -297,7 +297,7 @@ def load_claims(path: Path | str) -> list[Claim]:
 
 
 def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
-    """Raise SpecError if a claim reads a metric or calibrator that isn't listed, since no run would test the claim.
+    """Raise SpecError if a claim reads a metric or calibrator that isn't computed, since no run would test the claim.
 
     Conditions that are patterns or comparisons may match any name, so they aren't checked.
     """

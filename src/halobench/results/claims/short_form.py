@@ -24,8 +24,8 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
 
     A `value` may be a metric. Unless the claim says otherwise, scores are on clean test labels after the exact
     temperature fit, and samples are training samples. The sign of the margin gives the direction, unless the margin is
-    0 or one of a ratio. The models of a user's own claim need not interpolate. SpecError names a key that is missing or
-    can't be inferred.
+    0 or the claim is about a ratio. The models of a user's own claim need not interpolate. SpecError names a key
+    that is missing or can't be inferred.
     """
     if "place" in entry:
         return dict(entry)

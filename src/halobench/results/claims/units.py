@@ -2,8 +2,8 @@
 
 A table of units has the columns scope, dataset ("" if it spans several), seed, value (for ratios, the logarithm), bound
 ("<" or ">" if a radius is censored), reason (why the unit isn't used; "" if it is), zero (which side of a ratio isn't
-above 0; "" if both are), remark, correction (for seeds that share samples), cells (the number of cells in a used unit),
-left_out (the number of cells left out of the unit), and a and b (the two sides' values; NaN without one).
+above 0; "" if both are), remark, correction (for seeds that share samples), cells and left_out (the numbers of cells,
+or of pairs of cells, that the unit uses and leaves out), and a and b (the two sides' values; NaN without one).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def reasons(units: pd.DataFrame) -> list[str]:
-    """List the reasons why units were left out, each with its count."""
+    """Return the reasons why cells or pairs of cells were left out, each with its count."""
     counts = units.loc[units["reason"] != ""].groupby("reason", sort=True)["left_out"].sum()
     return [f"{count} left out: {reason}" for reason, count in counts.items()]
 
@@ -104,7 +104,7 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
-    """Return a sort key for how hard a baseline is to beat: first whether it can be tested, then its mean.
+    """Return a sort key for how hard a baseline is to beat: first whether it can be tested, then the mean difference.
 
     Baselines are compared by the means of their paired differences from side a. If all baselines have the same seeds,
     this ranks baselines by their means; the ranking is also fair if a seed is missing from some baseline.
