@@ -36,7 +36,7 @@ MOST_PROBABILITIES = 1 << 20  # the floor is fitted to about this number of prob
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor, the zeros among validation samples, and their NLLs with the usual floor.
+    """A floor, numbers of validation samples with zeros, and the NLLs of all validation samples with the usual floor.
 
     Attributes
     ----------

@@ -1,9 +1,9 @@
 """Fit partner scaling: temperature scaling that learns from validation samples which classes are confused.
 
 Temperature scaling (TS) can adjust how likely a prediction is to be wrong, but must spread that probability over all
-other classes as the logits do. Partner scaling learns which of those classes are likely from confusions among the
-validation samples. Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and
-h = 2 gap / (gap + mean gap), where gap is the difference between the two largest logits. Then
+other classes as the logits do. From confusions among the validation samples, partner scaling learns which of these
+classes are likely. Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and h = 2 gap
+/ (gap + mean gap), where gap is the difference between the two largest logits. Then
 
     which other class:     P(j | not a) ~ exp(w0 u_j + (w1 + w2 h) L_aj),    L_aj = log(1 + (k - 1) R_aj / r)
     whether the top class: log P(a) / P(not a) = v0 t + v1 + v2 h + v3 m + c_a

@@ -1,11 +1,11 @@
 """Fit a temperature that is shrunk towards 1 to the extent that the samples leave open whether 1 is right.
 
-The temperature with the lowest NLL (`exact`) fits noise, too: on 20 to 50 samples, or if only a few predictions are
-wrong, dividing calibrated logits by it is often worse than leaving them as they are. The evidence against T = 1, called
-z, is the score at T = 1 divided by its standard error. The score is the sum over samples of the expected logit under
-the model's own probabilities minus the label's logit. The standard error is the larger of the observed one and the one
-expected if labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1,
-which changes nothing; m errors give at most the square root of m.
+The temperature with the lowest NLL (`exact`) fits noise, too. On 20 to 50 samples, or if only a few predictions are
+wrong, leaving calibrated logits as they are is often better than dividing them by this temperature. The evidence
+against T = 1, called z, is the score at T = 1 divided by its standard error. The score is the sum over samples of the
+expected logit under the model's own probabilities minus the label's logit. The standard error is the larger of the
+observed one and the one expected if labels were drawn from the model's probabilities. A single error, however large,
+gives a z of at most 1, too little to raise T; m errors give a z of at most the square root of m.
 
 T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). Up to |z| =
 `CLEAR_SCORE`, the weight w is 1, so T = 1; from there, w falls to 0 at |z| = `FULL_SCORE`, beyond which T is the best

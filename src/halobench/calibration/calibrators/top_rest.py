@@ -71,9 +71,10 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     share = weights[wrong] - right[wrong]  # what other classes than the top one have of votes
 
     def moments(w: float) -> np.ndarray:
-        """Return the log-sum-exp of w u, u's mean and variance, and its target, per wrong prediction, (4, m).
+        """Return, for each of m wrong predictions, the log-sum-exp of w u, u's mean and variance, and a target, (4, m).
 
-        Mean and variance are under softmax(w u); the target is the sum of u times the targets' mass on other classes.
+        Mean and variance are under softmax(w u). The target is the sum of u, weighted by the labels' mass on other
+        classes.
         """
         values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):

@@ -77,7 +77,7 @@ def diagnose(
     sample_weight: Any = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """Return a diagnosis: whether a classifier's temperature is optimal, what could lower its NLL, how to calibrate it.
+    """Return a diagnosis of a classifier: its best temperature, what could lower its NLL, and how to calibrate it.
 
     Parameters
     ----------
@@ -391,7 +391,7 @@ def _ladder(val: _Validation, rows: np.ndarray, chosen: AutoFit, seed: int) -> t
 
 
 def _maps(val: _Validation, new: np.ndarray, temperature: Temperature, chosen: AutoFit) -> dict[str, np.ndarray]:
-    """Return test logits by calibrator: none, each temperature, and each candidate that could be tried."""
+    """Return the test logits after each calibrator that `Diagnosis.scores` lists, by the calibrators' names."""
     maps = {NONE: rescale(new, 1.0)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(new, temperature.others["paper"].beta)

@@ -112,8 +112,8 @@ class Diagnosis:
     def predict_proba(self, logits: Any, probabilities: bool = False) -> np.ndarray:
         """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k).
 
-        `probabilities` says whether `logits` are probabilities. Logits may be -inf only if the calibrator is a
-        temperature or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these are used.
+        `probabilities` says whether `logits` are probabilities. Logits may be -inf if the calibrator is a temperature
+        or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these are used.
         """
         rows = rows_of(logits, self.names, probabilities)
         samples = read_samples(rows, classes=self.classes)

@@ -145,7 +145,7 @@ def _ends_differ(logits: np.ndarray, weights: np.ndarray, linear: float, beta: f
 
 
 def minimise_slope(curve: Curve, linear: float) -> float:
-    """Return the beta, in the curve's units, at which the mean of E[s] is `linear`; such a beta must exist.
+    """Return the beta, in the curve's units, at which the mean of E[s] over samples is `linear`; it must exist.
 
     E[s] is the expectation of the logits s under softmax(beta s).
     """
