@@ -110,7 +110,7 @@ def fit_floor(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _same_confidence(probabilities: np.ndarray, floor: float) -> float:
-    """Return the scale at which a floor leaves the mean confidence as it is, or 1 if none in `SCALES` does.
+    """Return the scale at which a floor leaves the mean confidence as it is, or 1 if no scale in `SCALES` does.
 
     A mean confidence above `SUREST` counts as `SUREST`.
     """

@@ -32,7 +32,8 @@ NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # 
 class ConfigError(ValueError):
     """All `problems` with a configuration, one per line.
 
-    `plain` is the configuration without the parts that have problems of their own; `sound` is its `Config`, or None.
+    `plain` is the configuration without the parts that have problems of their own; `sound` is `plain` as a `Config`, or
+    None.
     """
 
     def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):

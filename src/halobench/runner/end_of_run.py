@@ -28,7 +28,7 @@ def say(line: str) -> None:
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return lines about what a run found and wrote, from its jobs' `outputs`; without outputs, name the index page."""
+    """Return lines about what a run found and wrote, from its jobs' `outputs`; without outputs, name any index page."""
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
         index = _place[0] / INDEX

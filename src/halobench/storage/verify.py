@@ -153,8 +153,8 @@ def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
 def remove(faults: tuple[Fault, ...], results: Path) -> list[Path]:
     """Remove each fault's record with the files that it lists, so that its stage reruns; return the removed paths.
 
-    If a record can't be read or was edited, the files that it still lists are removed with it. Manifests that list
-    removed or lost files are removed too.
+    If a record was edited, the files that it now lists are removed with it; if it can't be read, only the record is.
+    Manifests that list removed or lost files are removed too.
     """
     removed = []
     for record in sorted({fault.record for fault in faults}):

@@ -277,7 +277,7 @@ def _count(top: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
 
 
 def _scores(part: _Part, table: np.ndarray, which: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return log P(j | not a), (rows, k), which is -inf at a, from the log counts `table` (rows, k)."""
+    """Return log P(j | not a), (rows, k), which is -inf for j = a, from the log counts `table` (rows, k)."""
     scores = which[0] * part.u + (which[1] + which[2] * h)[:, None] * table
     scores[part.numbers, part.top] = -np.inf
     scores -= scores.max(axis=1, keepdims=True)

@@ -122,9 +122,10 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: 
 
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
-    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is equally good.
+    """Return the score at T = 1 in standard errors, positive if logits are too large.
 
-    A negative score is replaced by the score of smoothed labels, or by 0 if this score isn't negative.
+    A negative score is replaced by the score of smoothed labels, or by 0 if this score isn't negative. The result is
+    also 0 if every T is equally good.
     """
     scores, smoothed, variances = np.empty((3, len(logits)))
     weights, smoothing = weights_of(targets), 1 / (len(logits) + 1)

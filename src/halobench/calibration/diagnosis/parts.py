@@ -105,7 +105,7 @@ class Temperature:
 
 
 def _fitted_to_majorities(logits: np.ndarray, shares: np.ndarray) -> TemperatureFit:
-    """Return the temperature fitted to the samples' most frequent labels, with its NLL under the votes' shares."""
+    """Return the best temperature for the samples' most frequent labels, with its NLL under the shares of all votes."""
     fit = fit_exactly(logits, shares.argmax(axis=1))
     if not math.isfinite(fit.beta):
         return fit

@@ -58,8 +58,8 @@ class Diagnosis:
     recommended : str
         The name of the recommended calibrator.
     resolution : float
-        Half the width of the 95% interval of the best candidate's gain, in nats: the size of gains that the validation
-        samples can reveal. NaN if no candidate was tried.
+        Half the width of the 95% interval of the best candidate's gain, in nats. Gains of about this size are the
+        smallest that the validation samples can reveal. NaN if no candidate was tried.
     ladder : RepairLadder or None
         The repair ladder of the validation samples. If there is no ladder, `no_ladder` states the reason.
     confusions : tuple of Confusion

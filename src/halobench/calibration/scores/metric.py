@@ -112,7 +112,7 @@ def __getattr__(name: str) -> Callable[..., float]:
 
 
 def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: str = "average") -> float:
-    """Return one of two calibration errors, in [0, 1], that are both abbreviated as ACE.
+    """Return the calibration error of this `kind`, in [0, 1]; two kinds are abbreviated as ACE.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class Derivatives(NamedTuple):
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
-    """Compute the statistics from which a fit starts."""
+    """Return the statistics from which a fit starts; raise SpecError if logits are too far apart for float64."""
     picked, total, lowest, weights = [], [], 0.0, weights_of(targets)
     plain = (weights == 1).all()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -147,7 +147,7 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
 
 
 def derivatives(logits: np.ndarray, weights: np.ndarray, linear: float, beta: float) -> Derivatives:
-    """Compute the mean NLL at `beta` (not 0) and its derivatives, using cumulants of u = beta s under softmax(u).
+    """Return the mean NLL at `beta` (not 0) and its derivatives, from cumulants of u = beta s under softmax(u).
 
     `weights` (n,) are sample weights; means are weighted sums divided by n.
     """

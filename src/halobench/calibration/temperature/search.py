@@ -122,7 +122,7 @@ def _minimise(
 
 
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
-    """Return whether `curve`, at b, proves that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
+    """Return whether derivatives at b (`curve`) prove that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
 
     A row's third cumulant is at most its variance times `spread`, the largest difference between two entries of u = b
     s. The curvature at b (1 + d) therefore lies between its value at b times exp(+-spread d), and the slope there

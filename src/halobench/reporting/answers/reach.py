@@ -56,7 +56,7 @@ BLUE, INK = "#1F4E9E", "#222222"
 
 
 def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer the question from median relative radii around training samples, or evaluation samples of given models."""
+    """Answer from median relative radii around training samples (evaluation samples for models trained elsewhere)."""
     table = table_views.by_kind(radii)
     table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
     table, around = table_views.with_evaluation_as_train(table[table["loss"] == table["base"]])

@@ -58,7 +58,7 @@ def reference_keys(names: Collection[str]) -> list[Line2D]:
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the mean scores of a data set's untrained predictors, if possible ``nearest`` after optimal TS."""
+    """Return the mean scores of a data set's untrained predictors, with ``nearest`` after optimal TS if possible."""
     values = {}
     for name in labels.REFERENCES:
         means = rows[rows["model"] == name].set_index("calibrator")["mean"]
