@@ -3,8 +3,8 @@
 The calibrators, and the data to which each is fitted, are:
 
 - ``none``: the logits as they are.
-- ``exact``: the temperature with the lowest NLL on the drawn validation labels, which are noisy if the data set is,
-  even if the posterior is known.
+- ``exact``: the temperature with the lowest NLL on the drawn validation labels, with any noise, even if the posterior
+  is known.
 - ``paper``: the temperature at which the paper's fit stops, on the same labels as ``exact``.
 - ``oracle``: the temperature with the lowest NLL on the test split, fitted separately to each kind of test labels. No
   other calibrator sees test labels.

@@ -55,7 +55,7 @@ def stage_modules(stage: str) -> list[str]:
 
 
 def read_ahead(stage: str) -> None:
-    """Read and parse the files of a stage, so that forks of this process need to do so only for files edited later."""
+    """Read and parse the files of a stage, so that forks of this process need to parse only files edited later."""
     _code_map.__wrapped__(stage, ())
 
 

@@ -80,7 +80,7 @@ def _with_dotted(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(part: Any, words: list[str], value: Any, key: str) -> None:
-    """Set the value below `part` that the `words` of a dotted key lead to; the longest existing name is used."""
+    """Set the value below `part` to which the `words` of a dotted key lead, by the longest names that exist."""
     name: Any = words[0]
     used = 1
     if isinstance(part, list):
@@ -130,7 +130,7 @@ def _read(raw: Mapping[str, Any]) -> tuple[Config | None, Mapping[str, Any], lis
 
 
 def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
-    """Report names that differ only in case, which some file systems ignore, and a loss with a reference's name."""
+    """Report names that differ only in case, which some file systems ignore, and a loss called `REFERENCE`."""
     for section in ("sources", "datasets", "models", "losses", "experiments"):
         first: dict[str, str] = {}
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):

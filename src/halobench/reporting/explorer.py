@@ -76,7 +76,7 @@ def gather(
 
 
 def page_data(shown: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]) -> dict[str, Any]:
-    """Return the page's contents: the `experiment_data` of experiments, notes, and labels and colours of names."""
+    """Return the page's contents: the `experiment_data` of experiments, notes, and the titles and colours of names."""
     styles = loss_styles({cell["loss"] for data in shown.values() for cell in data["cells"]})
     return {
         "experiments": shown,

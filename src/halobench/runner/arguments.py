@@ -136,7 +136,7 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_arguments(arguments: Arguments) -> None:
-    """Raise OSError if a run has no Snakefile or profile, less than one core, or a profile or file that can't be used.
+    """Raise OSError if the Snakefile, a profile or a configuration can't be used, or if ``--cores`` is below 1.
 
     A workflow profile must exist, although Snakemake ignores a missing one.
     """

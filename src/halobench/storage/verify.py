@@ -41,7 +41,7 @@ class Verification:
 def verify(results: Path) -> Verification:
     """Check every file listed in a record against the checksum in the record, following links.
 
-    Anything but a record or manifest at the path of one is a fault, as is a file that is named like an output of a
+    Anything but a record or manifest at the path of one is a fault. So is a file that is named like an output of a
     stage but isn't listed in any record next to it. Files that a manifest lists must exist too, as must the records of
     the files that a record's stage has read. All other files in the results folder are ignored.
     """

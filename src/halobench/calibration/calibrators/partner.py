@@ -159,7 +159,7 @@ class PartnerFit(Savable):
 
 
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
-    """Fit partner scaling, which is finite even on separable data."""
+    """Fit partner scaling; the fit is finite even on separable data."""
     fitted = fit_checked(logits, targets)
     return scored(fitted, logits, targets, fitted.gradient, fitted.converged, WORK)
 

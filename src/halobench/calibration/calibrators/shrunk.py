@@ -8,7 +8,7 @@ observed one and the one expected if labels were drawn from the model's probabil
 gives a z of at most 1, too little to raise T; m errors give a z of at most the square root of m.
 
 T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). Up to |z| =
-`CLEAR_SCORE`, the weight w is 1, so T = 1; from there, w falls to 0 at |z| = `FULL_SCORE`, beyond which T is the best
+`CLEAR_SCORE`, the weight w is 1, so T = 1. From there, w falls to 0 at |z| = `FULL_SCORE`. Beyond that, T is the best
 temperature (firm shrinkage). With 0 < w <= 1, the best 1 / T is finite on any data, even separable data.
 
 If the samples favour a T below 1, a single further label may cost much, since its logit may be very low, e.g. if the

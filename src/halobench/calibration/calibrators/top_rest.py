@@ -5,7 +5,7 @@ With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, a
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
 TS is the case v = w = 1, c = 0. Top-versus-rest scaling treats all classes alike, so it finds which classes are
-confused only if the logits show this, and gains nothing over TS on one-hot logits. Unlike partner scaling,
+confused only if the logits show this. On one-hot logits, it gains nothing over TS. Unlike partner scaling,
 top-versus-rest scaling has no counts of confused classes, so any gain over TS is due to the logits alone.
 
 References

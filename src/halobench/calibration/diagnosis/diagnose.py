@@ -155,7 +155,7 @@ def diagnose_file(
     floor: float | None = None,
     calibrator: str | None = None,
 ) -> Diagnosis:
-    """Return a diagnosis of a file of logits, as described in `halobench.calibration.diagnosis.external_logits`.
+    """Return a diagnosis of a file of the form described in `halobench.calibration.diagnosis.external_logits`.
 
     If the file has a single set of samples, all are validation samples. The other arguments, and the errors raised, are
     those of `diagnose`.
@@ -366,7 +366,7 @@ def _choice(val: _Validation, test: Samples | None, tried: Sequence[str], seed: 
 def _forced(recommended: AutoFit, name: str, val: _Validation) -> AutoFit:
     """Return the results with another calibrator, which is fitted to all samples, in place of the recommended one.
 
-    Its gain isn't reduced, since the calibrator wasn't chosen for its gain.
+    The gain of this calibrator isn't reduced, since the calibrator wasn't chosen for its gain.
     """
     if name == recommended.chosen:
         return recommended

@@ -113,7 +113,7 @@ class Diagnosis:
         """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k).
 
         `probabilities` says whether `logits` are probabilities. Logits may be -inf if the calibrator is a temperature
-        or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these are used.
+        or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these columns are used.
         """
         rows = rows_of(logits, self.names, probabilities)
         samples = read_samples(rows, classes=self.classes)

@@ -11,8 +11,8 @@ also share labels that are rare among samples with the same prediction. Votes re
 this comparison fails, so copies of samples with votes are recognised by equal votes.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
-of their scores d NLL / d log beta at TS's beta = 1 / T, then vary more between successive batches of rows than by
-chance. In a file that is sorted by class, these means always vary, so such a file isn't tested in this way.
+of their scores (d NLL / d log beta at TS's beta), then vary more between successive batches of rows than by chance. In
+a file that is sorted by class, these means always vary, so such a file isn't tested in this way.
 
 The tests show only that samples depend on each other, not which ones. `Dependence.factor` estimates how many samples
 count as one: the factor by which dependence multiplies the variance of a mean. Subjects whose rows are shuffled, and

@@ -74,7 +74,7 @@ class Groups:
 
     @property
     def count(self) -> int:
-        """Return the number of groups or, if they are unknown, how many independent samples all samples are worth."""
+        """Return the number of groups or, if they are unknown, how many independent samples all samples count as."""
         return max(1, round(self.numbers / self.factor))
 
     @property

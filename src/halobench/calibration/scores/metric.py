@@ -1,4 +1,4 @@
-"""Compute proper scores and calibration errors of your own arrays, as defined in `halobench.calibration.metrics`.
+"""Compute the metrics of `halobench.calibration.metrics` from your own arrays.
 
 ``halobench.NAME(predictions, targets, **options)`` computes the metric NAME. `nll` and `kl` take logits; all others
 take probabilities. Targets are integer labels (n,) or rows of probabilities (n, k), which weight the classes; `kl`

@@ -173,7 +173,7 @@ def derivatives(logits: np.ndarray, weights: np.ndarray, linear: float, beta: fl
 
 
 def slope_rounding(classes: int, slope: float, linear: float) -> float:
-    """Return a bound on the rounding error of a slope, mean E[u] - `linear`; the terms of each sum have the same sign.
+    """Return a bound on the rounding error of a slope, mean E[u] - `linear`, if the terms of each sum have one sign.
 
     Each term of the slope is accurate to a few units in the last place; a sum over classes adds at most one unit per
     class.

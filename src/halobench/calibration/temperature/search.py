@@ -2,7 +2,7 @@
 
 The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. A sign change of its slope
 close around a beta (within `CERTIFICATE`) therefore proves that the optimum lies there. Arrays must already have been
-checked; `halobench.calibration.calibrators.exact` is the calibrator.
+checked; `halobench.calibration.calibrators.exact` is the calibrator that uses this search.
 """
 
 from __future__ import annotations

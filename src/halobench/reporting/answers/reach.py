@@ -135,7 +135,7 @@ def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, ru
 
 
 def way(values: pd.DataFrame) -> str:
-    """Return the range of distances over pairs as text, with their median unless some are only lower bounds."""
+    """Return the range of distances over pairs as text, with the median unless some distances are only lower bounds."""
     more = values["open"].any()
     return spread(values["mean"], ".0%", median=not more) + (" or more" if more else "")
 
