@@ -78,7 +78,7 @@ def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tupl
 
 
 def aligned(rows: Any, like: Any) -> Any:
-    """Return the data frame `rows`, with its columns in the order of `like` if both have the same columns."""
+    """Return `rows`, with columns in the order of `like` if both are data frames with the same columns."""
     if not (hasattr(rows, "columns") and hasattr(like, "columns")):
         return rows
     columns = list(like.columns)
