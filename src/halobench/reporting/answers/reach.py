@@ -162,7 +162,7 @@ def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, n
 
 
 def _null(null: pd.DataFrame, random: pd.DataFrame, populations: Populations) -> str:
-    """Say how far certainty reaches in random directions, in units of the null, and count pairs with at most 2."""
+    """Compare how far certainty reaches in random directions with the null, and count the ratios of at most 2."""
     both = random.merge(null, on=GROUP, suffixes=("", "_null"))
     both["ratio"] = both["mean"] / both["mean_null"]
     said = []
