@@ -383,7 +383,7 @@ class AutoCalibrator(_Scaling):
         self.candidates = candidates
 
     def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Fit as `TemperatureScaling.fit` does; `groups` (n,) are equal for samples that belong together."""
+        """Fit to what `TemperatureScaling.fit` takes; `groups` (n,) are equal for samples that belong together."""
         return self._fitted(X, y, groups=groups, sample_weight=sample_weight)
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray, **options: Any) -> None:

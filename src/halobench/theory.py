@@ -1,4 +1,4 @@
-"""Compute, from formulas, the KL that calibration leaves if classes overlap, and how far random rays go.
+"""Compute the KL that calibration leaves if classes overlap, and the lengths of random rays up to flat boundaries.
 
 docs/theory.md derives the KLs, and docs/halos.md explains the rays.
 """

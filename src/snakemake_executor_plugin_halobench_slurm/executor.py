@@ -143,7 +143,7 @@ class Executor(SlurmExecutor):
         return all(path.exists() and path.stat().st_mtime >= since for path in paths)
 
     def report_job_error(self, job_info: Any, msg: str | None = None, **kwargs: Any) -> None:
-        """Report a job that couldn't be submitted, without its long command."""
+        """Report a job that couldn't be submitted, without the text of sbatch's long command."""
         self.refuse(job_info, " ".join((msg or "").partition("\n    sbatch call:")[0].split()))
 
     def refuse(self, job: Any, why: str) -> None:
@@ -159,7 +159,7 @@ class Executor(SlurmExecutor):
         super().report_job_error(job, msg=problem)
 
     async def sleep(self) -> None:
-        """Wait for the initial interval between two polls, or until the run is over."""
+        """Wait for the initial interval between two polls, or until the run is over, if that is sooner."""
         await asyncio.to_thread(self.over.wait, self.workflow.executor_settings.init_seconds_before_status_checks)
 
     def cancel_jobs(self, active_jobs: list[Any]) -> None:

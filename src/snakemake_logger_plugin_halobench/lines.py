@@ -50,7 +50,7 @@ class Lines:
         print(text, file=sys.stderr, flush=True)
 
     def take(self, record: Any) -> None:
-        """Show a record if it is worth showing."""
+        """Note what a record says about jobs, and show the record if, e.g., a job has ended."""
         match getattr(record, "event", None):
             case LogEvent.WORKFLOW_STARTED:
                 self._started = True

@@ -190,7 +190,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
 
 
 def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.ndarray:
-    """Return counts of votes (n, k) as float64; raise SpecError unless they fit `shape` and each sample has a vote."""
+    """Return votes (n, k) as float64; raise SpecError unless they are counts of this `shape`, not all 0 in a row."""
     try:
         votes, (n, k) = as_rows(votes), shape
     except ValueError:

@@ -3,8 +3,8 @@
 The calibrators, and the data to which each is fitted, are:
 
 - ``none``: the logits as they are.
-- ``exact``: the temperature with the lowest NLL on the drawn validation labels, which are noisy if the data set is,
-  even if the posterior is known.
+- ``exact``: the temperature with the lowest NLL on the drawn validation labels, with any noise, even if the posterior
+  is known.
 - ``paper``: the temperature at which the paper's fit stops, on the same labels as ``exact``.
 - ``oracle``: the temperature with the lowest NLL on the test split, fitted separately to each kind of test labels. No
   other calibrator sees test labels.
@@ -92,8 +92,8 @@ def calibrate(
     Raises
     ------
     SpecError
-        If an array is missing, has the wrong shape, or contains NaN; a logit is -inf, which a calibrator can't
-        take; or a calibrator isn't installed.
+        If an array is missing, has the wrong shape, or contains NaN; a logit is -inf, but a plug-in of `spec` takes
+        only finite logits; or a calibrator isn't installed.
     """
     check_installed(spec.plugged)
     logits = {split: read_array(arrays, f"{split}.logits") for split in splits}
@@ -186,7 +186,7 @@ def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tuple[Key | None, list[str]]]:
-    """List the keys of a calibrator's fits to score on a split, with the labels to score each fit against."""
+    """List the keys of a calibrator's fits that are scored on a split, each with the labels to score it against."""
     if calibrator == "none":
         return [(None, reported)]
     if calibrator == "oracle":

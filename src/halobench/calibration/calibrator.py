@@ -280,9 +280,9 @@ class CheckedMap:
 class Refitted:
     """The map of a calibrator whose parameters can't be saved, such as a library's calibrator or one made of trees.
 
-    Saving, pickling or copying the map keeps the calibrator's name, options and data, to which the calibrator is fitted
-    again when the map is first applied. With the same versions of its packages, the fit is the same. If the new fit's
-    NLL differs from `nll` by more than `SAME`, applying the map raises SpecError.
+    Saving, pickling or copying the map keeps the calibrator's name, options and data. The calibrator is fitted to these
+    data again when the saved or copied map is first applied. With the same versions of its packages, the fit is the
+    same. If the new fit's NLL differs from `nll` by more than `SAME`, applying the map raises SpecError.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Compute a cell's repair ladder on its test samples (the ``repair`` stage).
 
-If test samples were drawn from a distribution, the ladder's maps are fitted to further draws from it. Otherwise, the
-ladder's maps are fitted to some of the test samples and scored on the remaining ones.
+If test samples were drawn from a distribution, the ladder's maps are fitted to further draws from it. Otherwise, each
+fifth of the test samples is scored with maps that are fitted to the other four fifths.
 """
 
 from __future__ import annotations

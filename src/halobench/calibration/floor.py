@@ -36,7 +36,7 @@ MOST_PROBABILITIES = 1 << 20  # the floor is fitted to about this number of prob
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor, the zeros among validation samples, and their NLLs with the usual floor.
+    """A floor, numbers of validation samples with zeros, and the NLLs of all validation samples with the usual floor.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def fit_floor(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _same_confidence(probabilities: np.ndarray, floor: float) -> float:
-    """Return the scale at which a floor leaves the mean confidence as it is, or 1 if none in `SCALES` does.
+    """Return the scale at which a floor leaves the mean confidence as it is, or 1 if no scale in `SCALES` does.
 
     A mean confidence above `SUREST` counts as `SUREST`.
     """

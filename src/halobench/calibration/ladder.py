@@ -99,7 +99,7 @@ class RepairLadder:
         its sampling error. The module's docstring explains what the lower end assumes. If the lower end is 0, a richer
         map may repair the whole part.
     best_map_range : (float, float)
-        The range, between the same two estimates, of the best map's expected NLL on new samples.
+        The range of the best map's expected NLL on new samples, between the same two estimates.
     map : str
         The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``, ``ranks``,
         ``regression``, ``network``, ``neighbours``, ``trees``, or their ``mixture``.

@@ -78,7 +78,7 @@ def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tupl
 
 
 def aligned(rows: Any, like: Any) -> Any:
-    """Return the data frame `rows`, with its columns in the order of `like` if both have the same columns."""
+    """Return `rows`, with columns in the order of `like` if both are data frames with the same columns."""
     if not (hasattr(rows, "columns") and hasattr(like, "columns")):
         return rows
     columns = list(like.columns)
@@ -94,7 +94,7 @@ def check_names(names: Any, k: int) -> None:
 
 
 def named_columns(logits: Any, labels: Any, names: Any) -> Any:
-    """Return `names` or, if they are None, the columns of the data frame `logits` if they include all text `labels`."""
+    """Return `names` or, if None, the columns of the data frame `logits` if all `labels` are names of columns."""
     columns = getattr(logits, "columns", None)
     if names is not None or columns is None or labels is None:
         return names

@@ -1,4 +1,4 @@
-"""Compute how much temperature scaling (TS) can achieve with many classes, on the overlap distribution.
+"""Compute the KL that temperature scaling (TS) and other remedies leave on the overlap distribution.
 
 The distribution has k classes in groups of m. Each class has its own region, and each group shares another. With
 probability beta, a sample falls into a shared region, where every class of the group is equally likely (or has a given
@@ -186,7 +186,7 @@ def two_level_slope(
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Return -log(1 - eta), which for any k bounds the KL of the ideal Mixup predictor at a point of a region.
+    """Return -log(1 - eta), in nats, a bound for any k on the KL of the ideal Mixup predictor at a point of a region.
 
     The ideal predictor is the expected mixed target at each point. `foreign` is eta, in [0, 1): the expected weight of
     training samples from other regions in a mixture that lands on the point. Labels of the region's own samples are

@@ -30,12 +30,12 @@ def references(
 ) -> Calibrated:
     """Return the fits and scores of the untrained predictors ``bayes``, ``uniform`` and ``nearest`` on a data set.
 
-    ``bayes`` predicts the posterior (it has no rows if the posterior is unknown), and ``uniform`` predicts 1/k, both
-    only with calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample. For
-    ``none``, the prediction of ``nearest`` is scored as is, so one miss makes its NLL infinite. For ``exact`` and
-    ``oracle``, the one-hot vector is used as logits, which are temperature-scaled. The calibrator ``paper`` isn't
-    applied to ``nearest``, since the paper's fit depends on the scale of the logits and a one-hot vector has no
-    inherent scale. All other calibrators are fitted only to trained models.
+    ``bayes`` predicts the posterior, and has no rows if the posterior is unknown. ``uniform`` predicts 1/k. Both are
+    scored only with the calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training
+    sample. For ``none``, the prediction of ``nearest`` is scored as is, so one miss makes its NLL infinite. For
+    ``exact`` and ``oracle``, the one-hot vector is used as logits, which are divided by the fitted temperature. The
+    calibrator ``paper`` isn't applied to ``nearest``, since the paper's fit depends on the scale of the logits and a
+    one-hot vector has no inherent scale. All other calibrators are fitted only to trained models.
     """
     k = _classes(arrays)
     regions = SampleRegions.read(arrays, SPLITS)

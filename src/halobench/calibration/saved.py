@@ -6,8 +6,8 @@ of numbers, text and arrays, under the names that `savable` gives to the classes
 from outside halobench, unless ``trust=True`` allows it. The JSON also has a SHA-256 of all other content, which reveals
 edits. With the same package versions, the same fit gives the same bytes.
 
-Later versions can open a saved file, too: fields that they add have defaults, and they may move the package's classes,
-since files don't name the modules of these classes.
+Later versions can open a saved file, too, since fields that they add have defaults. They may move the package's
+classes, since files don't name the modules of these classes.
 """
 
 from __future__ import annotations

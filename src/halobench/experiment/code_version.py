@@ -1,9 +1,9 @@
 """Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes cause reruns.
 
 Imports are read from the source text and followed from a spec's plug-ins and from the modules that a stage's file
-declares as its ``code``. A new helper module therefore counts as soon as one of these imports it, even next to a loss
-outside the package. Imports aren't followed into the standard library, into installed packages (whose versions are in
-the record), or into anything that a module loads without an import statement.
+declares as its ``code``. A new helper module, even one outside the package, therefore counts as soon as one of these
+imports it. Imports aren't followed into the standard library, into installed packages (whose versions are in the
+record), or into anything that a module loads without an import statement.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def stage_modules(stage: str) -> list[str]:
 
 
 def read_ahead(stage: str) -> None:
-    """Read and parse the files of a stage, so that forks of this process need to do so only for files edited later."""
+    """Read and parse the files of a stage, so that forks of this process need to parse only files edited later."""
     _code_map.__wrapped__(stage, ())
 
 

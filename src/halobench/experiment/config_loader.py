@@ -32,7 +32,8 @@ NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # 
 class ConfigError(ValueError):
     """All `problems` with a configuration, one per line.
 
-    `plain` is the configuration without the parts that have problems of their own; `sound` is its `Config`, or None.
+    `plain` is the configuration without the parts that have problems of their own; `sound` is `plain` as a `Config`, or
+    None.
     """
 
     def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):
@@ -79,7 +80,7 @@ def _with_dotted(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(part: Any, words: list[str], value: Any, key: str) -> None:
-    """Set the value below `part` that the `words` of a dotted key lead to; the longest existing name is used."""
+    """Set the value below `part` to which the `words` of a dotted key lead, by the longest names that exist."""
     name: Any = words[0]
     used = 1
     if isinstance(part, list):
@@ -129,7 +130,7 @@ def _read(raw: Mapping[str, Any]) -> tuple[Config | None, Mapping[str, Any], lis
 
 
 def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
-    """Report names that differ only in case, which some file systems ignore, and a loss with a reference's name."""
+    """Report names that differ only in case, which some file systems ignore, and a loss called `REFERENCE`."""
     for section in ("sources", "datasets", "models", "losses", "experiments"):
         first: dict[str, str] = {}
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):

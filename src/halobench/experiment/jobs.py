@@ -66,7 +66,7 @@ def job_of(config: Config, stage: str, names: Mapping[str, Any]) -> Job:
 
 
 def _needs(config: Config, source: str, names: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the names of the jobs of a stage, `source`, whose outputs are read by a job with these wildcards."""
+    """Return the names of the jobs of the stage `source` whose outputs a job with these wildcards reads."""
     if source == "source":
         return [(source, config.datasets[names["dataset"]].source)]
     if source == "weights":
@@ -175,7 +175,7 @@ def reference_jobs(config: Config, dataset: str, seed: int) -> list[Job]:
 
 
 def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
-    """Return all jobs of `experiments` (by default, the run's), once each, including jobs that provide weights."""
+    """Return all jobs of `experiments` (by default, the run's), once each, with the jobs that provide their weights."""
     listed: dict[tuple[str, str], Job] = {}
     for name in config.run if experiments is None else experiments:
         for job in (*computed_jobs(config, name), manifest_job(config, name), *drawn_jobs(config, name)):

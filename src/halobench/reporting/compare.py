@@ -91,7 +91,7 @@ def _pair(results: Path, pair: str, losses: tuple[str, str], seed: str) -> Pair:
 
 
 def _written(moved: pd.DataFrame, form: str) -> str:
-    """Return changes as CSV, JSON or LaTeX, without row numbers."""
+    """Return a table of changes as the text of a CSV, JSON or LaTeX file, without row numbers."""
     if form == "json":
         return f"{moved.to_json(orient='records', indent=1)}\n"
     return moved.to_csv(index=False) if form == "csv" else moved.to_latex(index=False, float_format="%.4g", escape=True)
@@ -244,7 +244,7 @@ def _order(metrics: pd.Series) -> pd.Series:
 
 
 def _replicates(rows: pd.DataFrame, cells: bool) -> str:
-    """Say whether the intervals of a table are over seeds or over test samples, and over how many seeds."""
+    """Say whether a table's intervals are over seeds (and how many) or over test samples."""
     if cells:
         return f"better: by the {OVER_SAMPLES}"
     fewest, most = rows["seeds"].min(), rows["seeds"].max()

@@ -50,7 +50,7 @@ NAMED["probe"] = labels.probe_label, labels.PROBES
 
 
 def experiments_in(tables: Path) -> list[str]:
-    """Return the sorted names of the experiments whose tables are in a folder."""
+    """Return the sorted names of the experiments whose tables are in a folder; raise RefusedError if there are none."""
     names = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     if not names:
         fault = "no tables in it" if tables.is_dir() else "no such folder"
@@ -76,7 +76,7 @@ def gather(
 
 
 def page_data(shown: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]) -> dict[str, Any]:
-    """Return the page's contents: the `experiment_data` of experiments, notes, and labels and colours of names."""
+    """Return the page's contents: the `experiment_data` of experiments, notes, and the titles and colours of names."""
     styles = loss_styles({cell["loss"] for data in shown.values() for cell in data["cells"]})
     return {
         "experiments": shown,
@@ -93,7 +93,7 @@ def page_data(shown: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str]) 
 
 
 def experiment_data(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return an experiment's data from its tables; all tables except metrics, runs and jobs may be empty."""
+    """Return an experiment's data for the page from its tables, which may be empty, except metrics, runs and jobs."""
     with labels.naming(tables["runs"]):
         return _shown(tables)
 

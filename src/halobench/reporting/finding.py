@@ -52,7 +52,7 @@ def _units(row: Mapping[Any, Any]) -> str:
 
 
 def adjusted_line(rows: Rows) -> str:
-    """Say how many of the tests that were made have each verdict after Holm's correction; "" if none is decided."""
+    """Say how many of the tests made have each verdict after Holm's correction; return "" if none is decided."""
     tested = [row for row in _whole(rows) if row["verdict"] not in UNMADE]
     if not any(row["adjusted"] in DECIDED for row in tested):
         return ""
@@ -144,7 +144,7 @@ def _counts(rows: Rows) -> str:
 
 
 def _repaired(rows: Rows) -> str:
-    """Return a sentence on tests of repair after training, which aren't claims of the paper; "" if none is decided."""
+    """Return a sentence on tests of partner scaling, which aren't claims of the paper; "" if none is decided."""
     counts = Counter(row["adjusted"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
     if not any(counts[name] for name in DECIDED):
         return ""

@@ -92,7 +92,7 @@ def _part_in_words(part: str) -> str:
 
 @contextlib.contextmanager
 def naming(runs: pd.DataFrame) -> Iterator[None]:
-    """Show models and losses from outside the package under the titles and in the styles of their plug-ins.
+    """In this context, show models and losses from outside the package by the titles and styles of their plug-ins.
 
     `runs` is the table of runs, which says which plug-ins the names stand for.
     """

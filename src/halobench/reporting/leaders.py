@@ -32,7 +32,7 @@ class Compared:
 
     @property
     def ranked(self) -> pd.DataFrame:
-        """Return the means of the ranking metric; rows are (loss, calibrator), columns are seeds."""
+        """Return the means of the ranking metric over models; rows are (loss, calibrator), columns are seeds."""
         return pd.DataFrame(self.means.xs(self.metric, level="metric")).dropna(how="all")
 
 

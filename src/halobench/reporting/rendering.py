@@ -158,7 +158,7 @@ def _environment() -> Environment:
 
 
 def render(template: str, **data: Any) -> str:
-    """Return the page that a file in ``templates/`` gives with these variables."""
+    """Return the page that a file in ``templates/`` yields with the variables in `data`."""
     return _environment().get_template(template).render(data)
 
 

@@ -72,7 +72,7 @@ def noisiest_cells(
 ) -> tuple[pd.DataFrame, str]:
     """Return the rows of as many (data set, model) pairs as fit into `most` panels, and a sentence if some don't fit.
 
-    Data sets with more label noise come first; among data sets with equal noise, the first model of each comes before
+    Data sets with more label noise come first. Among data sets with equal noise, the first model of each comes before
     any second model. At least one pair and all reference rows are kept.
     """
     cells = cells_in(table)

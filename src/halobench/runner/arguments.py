@@ -54,7 +54,7 @@ class Arguments:
 
     @property
     def asks(self) -> bool:
-        """Return whether an option such as ``--lint`` or ``--report`` replaces the run; dry runs don't count."""
+        """Return whether an option such as ``--lint`` or ``--report`` replaces the run; ``-n`` isn't one of them."""
         return any(QUESTIONS.fullmatch(name) and value for name, value in vars(self.options).items())
 
     def with_options(self, *options: str) -> list[str]:
@@ -136,7 +136,7 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_arguments(arguments: Arguments) -> None:
-    """Raise OSError if there is no Snakefile, ``--cores`` is below 1, or a profile or configuration can't be used.
+    """Raise OSError if the Snakefile, a profile or a configuration can't be used, or if ``--cores`` is below 1.
 
     A workflow profile must exist, although Snakemake ignores a missing one.
     """

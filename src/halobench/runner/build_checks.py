@@ -70,7 +70,7 @@ def _is_outside(entry: str | Mapping[str, CalibratorSpec | MetricSpec]) -> bool:
 
 
 def _to_run(config: Config) -> list[str]:
-    """Return the experiments to be run that have no problems of their own."""
+    """Return the experiments to be run whose own sections have no problems."""
     return [name for name in config.run if name in config.experiments]
 
 

@@ -28,7 +28,7 @@ def say(line: str) -> None:
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return lines about what a run found and wrote, from its jobs' `outputs`; without outputs, name the index page."""
+    """Return lines about what a run found and wrote, from its jobs' `outputs`; without outputs, name any index page."""
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
         index = _place[0] / INDEX
@@ -61,7 +61,7 @@ def full_disk_line(folder: Path, least: int = 2**20) -> str:
 
 
 def answer_lines(answers: Path) -> list[str]:
-    """Return lines with answers to the four questions and outcomes of a user's own claims; [] if there are none."""
+    """Return lines with the answers and the outcomes of a user's own claims in a file; [] if it can't be read."""
     try:
         said = read_json(answers, ["answers", "claims"])
         lines = [f"{each['question']} {each['takeaway'] or each['short']}" for each in said["answers"]]

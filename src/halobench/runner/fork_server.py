@@ -146,7 +146,7 @@ def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _load(stage: str) -> bool:
-    """Import a stage's modules; return whether a fork would lose no threads (except that of Arrow's allocator)."""
+    """Import a stage's modules; return whether only the main thread and that of Arrow's allocator are then running."""
     from halobench.core import plugins
     from halobench.experiment.code_version import read_ahead, stage_modules
     from halobench.storage.layout import STAGES

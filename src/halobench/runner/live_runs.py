@@ -155,7 +155,7 @@ def forget_other_hosts(folder: Path) -> None:
 
 
 def _words(run: str) -> str:
-    """Return a line that says where another run is, and what to do about it."""
+    """Return a line that says on which host another run is, and what the user can do about it."""
     host, _, process = run.rpartition("-")
     if host == platform.node():
         return f"run {process} on {host} is running here; if both write the same files, wait for it to end"

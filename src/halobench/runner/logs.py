@@ -54,7 +54,7 @@ class Job:
 
     @property
     def written(self) -> bool:
-        """Return whether the job has written to its log; older lines come from an earlier attempt."""
+        """Return whether this attempt at the job has written to its log, which may have lines of an earlier attempt."""
         try:
             return self.log.stat().st_mtime >= self.since - 1
         except OSError:
@@ -83,7 +83,7 @@ class Job:
 
 
 def describe_logs(results: Path, cell: str, most: int = 3) -> list[str]:
-    """Return lines with the log of each of a cell's stages, its last lines, and its SLURM logs."""
+    """Return lines with the path of the log of each of a cell's stages, the log's last lines, and the SLURM logs."""
     lines = []
     for stage in CELL_STAGES:
         log = results / stage.log.replace(CELL, cell)

@@ -151,7 +151,7 @@ class RuleInputs:
         return self._job(stage, names, name)
 
     def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:
-        """Return the jobs that process an experiment as a whole, by stage and key."""
+        """Return the jobs that make an experiment's tables, figures and pages, by stage and key."""
         note = self.inventory(experiment).note if scope else ""
         listed = jobs.drawn_jobs(self.config, experiment, note, scope)
         return {job.name: job for job in listed}
@@ -188,7 +188,7 @@ class RuleInputs:
         return {source: paths for source, paths in read.items() if paths}
 
     def outputs(self, stage: Stage, name: str = "") -> dict[str, Any]:
-        """Return the output files of a stage's rule by their stems or, if files share a stem, as in ``metrics_csv``.
+        """Return a stage's output files by their stems or, if files share a stem, by names such as ``metrics_csv``.
 
         The outputs of the figure or table `name` are named after their suffixes. The record is also an output.
         """
@@ -296,7 +296,7 @@ class RuleInputs:
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def displays(self, kind: str) -> dict[str, str]:
-        """Return the names of the package's and the configuration's figures or tables, by the stem of their files."""
+        """Return the names of figures or tables of the package and the configuration, by the stems of their files."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
 

@@ -154,8 +154,8 @@ def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mappi
     Snakemake runs all forced jobs, and jobs with missing outputs anyway. With these options, its only other reason to
     run a job is a newer input, since no rule has a software environment. An input that was written again with the same
     bytes is newer, but changes nothing. Inputs of rules without a chosen job therefore count as ancient, unless the
-    user forces jobs. If no source runs, sources count as ancient for all rules. Snakemake doesn't force a job with
-    ancient inputs if it also forces another job that this job needs.
+    user forces jobs or says what is ancient. If no source runs, sources count as ancient for all rules. Snakemake
+    doesn't force a job with ancient inputs if it also forces another job that this job needs.
     """
     options = parsed.options
     if options.rerun_triggers:

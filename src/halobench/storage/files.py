@@ -26,7 +26,7 @@ LOCK = ".lock"  # the file that a process locks to work alone in a folder
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path with the suffix of `path`, next to it; rename the file on success, or else remove it.
+    """Yield a temporary path next to `path`, with its suffix; rename the file to `path` on success, or else remove it.
 
     The temporary file is locked until it is renamed, so that `sweep` keeps the files of live writers.
     """

@@ -223,7 +223,7 @@ def _check_apart(stages: Iterable[Stage]) -> None:
 
 
 def _with_files(stage: Stage, known: Mapping[str, Stage]) -> Stage:
-    """Return a stage with the names of the files that it reads in place of patterns (``*.parquet``)."""
+    """Return a stage in which patterns such as ``*.parquet`` are replaced by the names of the files that it reads."""
     read = {}
     for source, patterns in stage.reads.items():
         place = f"stages.{stage.name}"

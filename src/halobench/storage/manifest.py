@@ -39,7 +39,7 @@ def check_entries(path: Path | str, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Return a file's manifest, as from `list_files`; raise SpecError if it isn't one, was edited or lists no cells."""
+    """Return the manifest in a file; raise SpecError if the file isn't a manifest, was edited or lists no cells."""
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
     check_entries(path, manifest)

@@ -43,7 +43,7 @@ def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a stage's record, which must have `keys` and the checksums of the files that the stage wrote."""
+    """Return a stage's record; raise SpecError if it was edited, or has no checksums or not all of the `keys`."""
     record = read_json(path, ["outputs", *keys])
     if not isinstance(record["outputs"], Mapping):
         raise RefusedError(str(path), f"has no checksums by file name under 'outputs' {REMEDY}")

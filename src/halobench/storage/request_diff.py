@@ -55,7 +55,7 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a spec's values by the configuration's dotted keys, in which options are siblings of a plug-in's name."""
+    """Return a spec's values by dotted keys as in a configuration, in which options stand next to a plug-in's name."""
     values: dict[str, Any] = {}
     for key, value in spec.items():
         path = prefix if key == "options" else f"{prefix}{key}."

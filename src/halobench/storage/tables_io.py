@@ -83,7 +83,7 @@ def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
 
 
 def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Return an experiment's tables by name; raise SpecError if one is damaged or has too few columns."""
+    """Return an experiment's tables by name; raise SpecError if one is missing, damaged or incomplete."""
     tables = {}
     for name in names:
         path = folder / f"{name}.parquet"

@@ -41,7 +41,7 @@ class Verification:
 def verify(results: Path) -> Verification:
     """Check every file listed in a record against the checksum in the record, following links.
 
-    Anything but a record or manifest at the path of one is a fault, as is a file that is named like an output of a
+    Anything but a record or manifest at the path of one is a fault. So is a file that is named like an output of a
     stage but isn't listed in any record next to it. Files that a manifest lists must exist too, as must the records of
     the files that a record's stage has read. All other files in the results folder are ignored.
     """
@@ -153,8 +153,8 @@ def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
 def remove(faults: tuple[Fault, ...], results: Path) -> list[Path]:
     """Remove each fault's record with the files that it lists, so that its stage reruns; return the removed paths.
 
-    If a record can't be read or was edited, the files that it still lists are removed with it. Manifests that list
-    removed or lost files are removed too.
+    If a record was edited, the files that it now lists are removed with it; if it can't be read, only the record is.
+    Manifests that list removed or lost files are removed too.
     """
     removed = []
     for record in sorted({fault.record for fault in faults}):

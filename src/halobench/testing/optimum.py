@@ -1,4 +1,4 @@
-"""Find and prove the best temperature for a set of logits, and the excess NLL of any other temperature.
+"""Find and prove the best temperature for a set of logits, and compute the excess NLL of any other temperature.
 
 halobench finds the optimum, and independent plain code confirms it. For a finite T above 0, that code must find that
 the slope of the NLL changes sign around the optimum. The NLL is convex in 1 / T, so the change of sign is a proof.
@@ -51,7 +51,7 @@ class Optimum:
 
     @property
     def tolerance(self) -> float:
-        """Return by how many nats a right fit may exceed `nll`: .001, but at most 1% of `gain`, and at least 1e-6."""
+        """Return how many nats above `nll` a right fit may be: .001 or, if less, 1% of `gain`, but at least 1e-6."""
         return max(ROUNDING, min(EXACT, SHARE * self.gain))
 
     def __str__(self) -> str:

@@ -62,8 +62,8 @@ def check_loss(name: str, **options: Any) -> None:
     """Check a loss by its name or ``module:object``, on images in three classes.
 
     The batch is mixed and scored as in training; the mean loss and its gradient must be finite even if a model is
-    certain. The loss must not change the batch, must mix it identically for the same random numbers, keep its type and
-    memory layout, and return ``ROWS`` rows per sample, by default 1.
+    certain. The loss must not change the batch. It must mix the batch identically for the same random numbers, keep the
+    batch's type and memory layout, and return ``ROWS`` rows per sample, by default 1.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3,
 
 
 def check_source(name: str, **options: Any) -> None:
-    """Check that a source, by its loader or ``module:object``, has a description, and the same labels each time."""
+    """Check that a source, by its loader or ``module:object``, has a description, and gives equal labels each time."""
     from halobench.core.specs.data import SourceSpec
     from halobench.data import sources
 

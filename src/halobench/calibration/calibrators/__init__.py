@@ -10,19 +10,19 @@ Each calibrator's file defines ``fit(logits, labels)``; a ``module:object`` has 
 validation logits, float64 (n, k), and labels (n,) in [0, k). `fit` returns either a function that maps logits (m, k) to
 calibrated ones (-inf for a probability of 0), whose softmax is then scored, or a
 `halobench.calibration.calibrator.Calibrator`, which can also state why the fit failed. The same data must produce the
-same bytes, so draw random numbers only from a generator with a fixed seed. A new calibrator of the package
-should start from the beta of TS (`temperature.search.finite_beta`), be finite on separable data, e.g. by a penalty that
-pulls the fit towards TS, and return the result of `halobench.calibration.calibrator.scored`, as `top_rest` does.
+same bytes, so draw random numbers only from a generator with a fixed seed. A new calibrator of the package should start
+from the beta of TS (`temperature.search.finite_beta`), and return the result of
+`halobench.calibration.calibrator.scored`, as `top_rest` does. Its fit should be finite on separable data, e.g. by a
+penalty that pulls the fit towards TS.
 
 The map of a new calibrator is a data class of numbers and arrays, so that fits can be saved. The class has the
 decorator ``halobench.calibration.saved.savable(NAME)``, where NAME is the file's name. A map that can't be such a data
 class, e.g. because it is made of trees, may be any function if the file sets ``REFITTED = True``; a saved fit then
 contains all samples that the map was fitted to.
 
-Other optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
-``LIBRARIES`` lists the distributions whose versions are recorded with a result, ``MASKED = True`` says that the map
-takes logits of -inf, and ``VOTES = True`` says that `fit` also takes shares of votes, float64 (n, k), in place of
-labels.
+Other optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed, and
+``LIBRARIES`` the distributions whose versions are recorded with a result. ``MASKED = True`` says that the map takes
+logits of -inf, and ``VOTES = True`` says that `fit` also takes shares of votes, float64 (n, k), in place of labels.
 """
 
 from pathlib import Path

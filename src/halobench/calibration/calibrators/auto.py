@@ -12,10 +12,10 @@ fitted to all samples. Gains within .005 nats of the largest count as equal to i
 chosen.
 
 No candidate is chosen if there are fewer than 20 samples or groups, or if every prediction is right. Nor is one chosen
-if a class has no labels although TS expects many, since other maps could rule the class out, or if samples seem to
-depend on each other although no groups were passed (`halobench.calibration.repair.dependence`), since folds then leak.
-If the columns seem to belong to other classes than their names say (`halobench.calibration.repair.columns`), the logits
-are left as they are.
+if a class has no labels although TS expects several, since other maps could rule the class out. The temperature is also
+kept if samples seem to depend on each other although no groups were passed (`halobench.calibration.repair.dependence`),
+since folds then leak. If the columns seem to be in another order than the labels' classes
+(`halobench.calibration.repair.columns`), the logits are left as they are.
 
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
 is therefore reduced by the non-negative garrote: from g to g - c^2 / g, where c is the least gain at which a candidate
@@ -123,7 +123,7 @@ class AutoFit(Savable):
     candidates : tuple of Gain
         The out-of-fold gain of each candidate over the temperature, before the reduction for the choice.
     over_none : tuple of Gain
-        The out-of-fold gain over uncalibrated logits of each candidate whose fits succeeded, in the order of
+        The out-of-fold gain of each candidate whose fits succeeded over uncalibrated logits, in the order of
         `candidates`.
     nll : float
         NLL of the uncalibrated logits on the samples used for cross-fitting; NaN without cross-fitting.

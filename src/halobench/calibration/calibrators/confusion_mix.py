@@ -6,7 +6,7 @@ With a as the predicted class, the map is
 
 N_aj counts validation samples with prediction a and label j, N_a is their sum over j, and r is the size of a uniform
 prior, in samples. T, w and r minimise the leave-one-out NLL: the counts used for a sample don't include the sample
-itself. The two parts of the mixture are fitted together, because T can be lower than TS's if the confusions cover the
+itself. Both parts of the mixture are fitted together, because T can be lower than TS's if the confusions cover the
 errors.
 """
 

@@ -4,8 +4,8 @@ The map is softmax(W x + b), where x is the log of the model's own probabilities
 nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty; the pair of strengths is the one
 with the lowest 4-fold cross-validated NLL. This penalty differs from the authors' in two details. The authors leave the
 diagonal of W free, whereas this fit has a slight ridge towards TS, which makes the optimum finite and unique on any
-data. This fit's ridge also draws the intercepts at the mean of x to 0, rather than the intercepts at x = 0, since the
-latter depend strongly on W, which would slow the search.
+data. This fit's ridge also draws to 0 the intercepts at the mean of x. Those at x = 0 depend strongly on W, so a ridge
+on them would slow the search.
 
 References
 ----------
@@ -67,7 +67,7 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
 def _path(
     logits: np.ndarray, targets: np.ndarray, strengths: Sequence[tuple[float, float]], tolerance: float
 ) -> list[tuple[Map, float]]:
-    """Return, for each pair of strengths, the map and the largest entry of its objective's gradient."""
+    """Return, for each pair of strengths, the map and the largest absolute entry of its objective's gradient."""
     beta = finite_beta(logits, targets)
     unit = max(1.0, spread(logits))  # at least 1, because nearly equal logits have log-probabilities near -log k
     x = _log_probabilities(logits, unit)

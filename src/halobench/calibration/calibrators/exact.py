@@ -72,7 +72,7 @@ class TemperatureFit(Savable):
 
     @property
     def calibrator(self) -> Calibrator:
-        """Return the map as a calibrator; at T = inf, its logits still differ slightly, which keeps the predictions."""
+        """Return the map as a calibrator; at T = inf, calibrated logits are nearly equal, but keep the predictions."""
         return scaling(self)
 
     def fit(self, logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:

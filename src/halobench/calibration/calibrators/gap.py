@@ -109,6 +109,6 @@ def _gaps(logits: np.ndarray) -> np.ndarray:
 
 
 def _basis(gaps: np.ndarray, mean_gap: float) -> np.ndarray:
-    """Return 1 - f and f for each row, (n, 2)."""
+    """Return 1 - f and f of the module's formula for each row, (n, 2)."""
     f = gaps / (gaps + mean_gap)
     return np.stack([1 - f, f], axis=1)

@@ -39,7 +39,7 @@ FOLDS = 5
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit the four maps and their weights, which are finite even on separable data."""
+    """Fit the four maps and the mixture's weights; the mixture is finite even on separable data."""
     n = len(logits)
     weights = np.eye(len(LOCAL_FAMILIES))[0]
     if n >= 2 * FOLDS:

@@ -60,7 +60,7 @@ def fit(
 def _path(
     logits: np.ndarray, targets: np.ndarray, strengths: Sequence[float], tolerance: float
 ) -> list[tuple[Map, float]]:
-    """Return, for each strength, the map and the largest entry of its objective's gradient."""
+    """Return, for each strength, the map and the largest absolute entry of its objective's gradient."""
     k, beta, unit = logits.shape[1], finite_beta(logits, targets), spread(logits)
     ridges = [np.full((k + 1, k), strength) for strength in strengths]
     fits = weights_along(rescale(logits, beta), _features(logits, unit), targets, ridges, tolerance)

@@ -60,7 +60,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     The objective isn't concave. On the folds, the search starts at TS with the mode of the strongest prior; for each
     weaker prior, it starts at the previous optimum. On all samples, the search starts at TS with the mode of the chosen
-    prior. The reported gradient is the largest entry of the objective's gradient in log T and the logits of Q.
+    prior. The reported gradient is the largest absolute entry of the objective's gradient in log T and the logits of Q.
     """
     return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
 
@@ -68,7 +68,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 def _path(
     logits: np.ndarray, labels: np.ndarray, strengths: Sequence[float], tolerance: float
 ) -> list[tuple[Map, float]]:
-    """Return, for each strength, the map and the largest entry of its objective's gradient."""
+    """Return, for each strength, the map and the largest absolute entry of its objective's gradient."""
     k, unit = logits.shape[1], spread(logits)
     z = rescale(logits, 1 / unit)
     beta = centre = finite_beta(z, labels) or FLATTEST
@@ -94,7 +94,7 @@ def _maximise(
     start: tuple[float, np.ndarray],
     tolerance: float,
 ) -> tuple[float, np.ndarray, float]:
-    """Return beta, Q and the largest entry of the gradient after expectation maximisation from `start`, a beta and Q.
+    """Return beta, Q and the gradient's largest absolute entry after expectation maximisation from `start` (beta, Q).
 
     Each step updates Q in closed form. Each step also updates log beta, whose ridge is centred at log `centre`, by one
     step of Newton's method with the Fisher information in place of the curvature.

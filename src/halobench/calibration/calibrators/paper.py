@@ -1,4 +1,4 @@
-"""Fit temperature scaling (TS) as the code released with arXiv 2306.00740 does, which may miss the optimum."""
+"""Fit temperature scaling (TS) as the code released with arXiv 2306.00740 does; such a fit may miss the optimum."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Fit partner scaling: temperature scaling that learns from validation samples which classes are confused.
 
 Temperature scaling (TS) can adjust how likely a prediction is to be wrong, but must spread that probability over all
-other classes as the logits do. Partner scaling learns which of those classes are likely from confusions among the
-validation samples. Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and
-h = 2 gap / (gap + mean gap), where gap is the difference between the two largest logits. Then
+other classes as the logits do. From confusions among the validation samples, partner scaling learns which of these
+classes are likely. Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and h = 2 gap
+/ (gap + mean gap), where gap is the difference between the two largest logits. Then
 
     which other class:     P(j | not a) ~ exp(w0 u_j + (w1 + w2 h) L_aj),    L_aj = log(1 + (k - 1) R_aj / r)
     whether the top class: log P(a) / P(not a) = v0 t + v1 + v2 h + v3 m + c_a
@@ -159,7 +159,7 @@ class PartnerFit(Savable):
 
 
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
-    """Fit partner scaling, which is finite even on separable data."""
+    """Fit partner scaling; the fit is finite even on separable data."""
     fitted = fit_checked(logits, targets)
     return scored(fitted, logits, targets, fitted.gradient, fitted.converged, WORK)
 
@@ -277,7 +277,7 @@ def _count(top: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
 
 
 def _scores(part: _Part, table: np.ndarray, which: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return log P(j | not a), (rows, k), which is -inf at a, from the log counts `table` (rows, k)."""
+    """Return log P(j | not a), (rows, k), which is -inf for j = a, from the log counts `table` (rows, k)."""
     scores = which[0] * part.u + (which[1] + which[2] * h)[:, None] * table
     scores[part.numbers, part.top] = -np.inf
     scores -= scores.max(axis=1, keepdims=True)

@@ -1,14 +1,14 @@
 """Fit a temperature that is shrunk towards 1 to the extent that the samples leave open whether 1 is right.
 
-The temperature with the lowest NLL (`exact`) fits noise, too: on 20 to 50 samples, or if only a few predictions are
-wrong, dividing calibrated logits by it is often worse than leaving them as they are. The evidence against T = 1, called
-z, is the score at T = 1 divided by its standard error. The score is the sum over samples of the expected logit under
-the model's own probabilities minus the label's logit. The standard error is the larger of the observed one and the one
-expected if labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1,
-which changes nothing; m errors give at most the square root of m.
+The temperature with the lowest NLL (`exact`) fits noise, too. On 20 to 50 samples, or if only a few predictions are
+wrong, leaving calibrated logits as they are is often better than dividing them by this temperature. The evidence
+against T = 1, called z, is the score at T = 1 divided by its standard error. The score is the sum over samples of the
+expected logit under the model's own probabilities minus the label's logit. The standard error is the larger of the
+observed one and the one expected if labels were drawn from the model's probabilities. A single error, however large,
+gives a z of at most 1, too little to raise T; m errors give a z of at most the square root of m.
 
 T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). Up to |z| =
-`CLEAR_SCORE`, the weight w is 1, so T = 1; from there, w falls to 0 at |z| = `FULL_SCORE`, beyond which T is the best
+`CLEAR_SCORE`, the weight w is 1, so T = 1. From there, w falls to 0 at |z| = `FULL_SCORE`. Beyond that, T is the best
 temperature (firm shrinkage). With 0 < w <= 1, the best 1 / T is finite on any data, even separable data.
 
 If the samples favour a T below 1, a single further label may cost much, since its logit may be very low, e.g. if the
@@ -122,9 +122,10 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: 
 
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
-    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is equally good.
+    """Return the score at T = 1 in standard errors, positive if logits are too large.
 
-    A negative score is replaced by the score of smoothed labels, or by 0 if this score isn't negative.
+    A negative score is replaced by the score of smoothed labels, or by 0 if this score isn't negative. The result is
+    also 0 if every T is equally good.
     """
     scores, smoothed, variances = np.empty((3, len(logits)))
     weights, smoothing = weights_of(targets), 1 / (len(logits) + 1)

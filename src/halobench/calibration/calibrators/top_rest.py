@@ -5,7 +5,7 @@ With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, a
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
 TS is the case v = w = 1, c = 0. Top-versus-rest scaling treats all classes alike, so it finds which classes are
-confused only if the logits show this, and gains nothing over TS on one-hot logits. Unlike partner scaling,
+confused only if the logits show this. On one-hot logits, it gains nothing over TS. Unlike partner scaling,
 top-versus-rest scaling has no counts of confused classes, so any gain over TS is due to the logits alone.
 
 References
@@ -71,9 +71,10 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     share = weights[wrong] - right[wrong]  # what other classes than the top one have of votes
 
     def moments(w: float) -> np.ndarray:
-        """Return the log-sum-exp of w u, u's mean and variance, and its target, per wrong prediction, (4, m).
+        """Return, for each of m wrong predictions, the log-sum-exp of w u, u's mean and variance, and a target, (4, m).
 
-        Mean and variance are under softmax(w u); the target is the sum of u times the targets' mass on other classes.
+        Mean and variance are under softmax(w u). The target is the sum of u, weighted by the labels' mass on other
+        classes.
         """
         values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):

@@ -77,7 +77,7 @@ def diagnose(
     sample_weight: Any = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """Return a diagnosis: whether a classifier's temperature is optimal, what could lower its NLL, how to calibrate it.
+    """Return a diagnosis of a classifier: its best temperature, what could lower its NLL, and how to calibrate it.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def diagnose_file(
     floor: float | None = None,
     calibrator: str | None = None,
 ) -> Diagnosis:
-    """Return a diagnosis of a file of logits, as described in `halobench.calibration.diagnosis.external_logits`.
+    """Return a diagnosis of a file of the form described in `halobench.calibration.diagnosis.external_logits`.
 
     If the file has a single set of samples, all are validation samples. The other arguments, and the errors raised, are
     those of `diagnose`.
@@ -366,7 +366,7 @@ def _choice(val: _Validation, test: Samples | None, tried: Sequence[str], seed: 
 def _forced(recommended: AutoFit, name: str, val: _Validation) -> AutoFit:
     """Return the results with another calibrator, which is fitted to all samples, in place of the recommended one.
 
-    Its gain isn't reduced, since the calibrator wasn't chosen for its gain.
+    The gain of this calibrator isn't reduced, since the calibrator wasn't chosen for its gain.
     """
     if name == recommended.chosen:
         return recommended
@@ -391,7 +391,7 @@ def _ladder(val: _Validation, rows: np.ndarray, chosen: AutoFit, seed: int) -> t
 
 
 def _maps(val: _Validation, new: np.ndarray, temperature: Temperature, chosen: AutoFit) -> dict[str, np.ndarray]:
-    """Return test logits by calibrator: none, each temperature, and each candidate that could be tried."""
+    """Return the test logits after each calibrator that `Diagnosis.scores` lists, by the calibrators' names."""
     maps = {NONE: rescale(new, 1.0)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(new, temperature.others["paper"].beta)

@@ -79,7 +79,7 @@ Samples = dict[str, np.ndarray]
 
 
 def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return a file's arrays for the splits ``val`` and ``test``, named as `calibrate_cell.calibrate` expects.
+    """Return a file's arrays for the splits ``val`` and ``test``, by the names that `halobench.calibrate` expects.
 
     Parameters
     ----------

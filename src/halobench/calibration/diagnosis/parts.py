@@ -76,10 +76,10 @@ class Temperature:
     def of(
         cls, logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None, votes: float | None = None
     ) -> Temperature:
-        """Fit the temperature, both exactly and as other programs do, and estimate its error, over any `groups`.
+        """Fit the temperature, both exactly and as other programs do, and estimate its sampling error.
 
         Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` is the mean
-        number of votes per sample.
+        number of votes per sample. The sampling error accounts for any `groups`.
         """
         groups = Groups.single(len(targets)) if groups is None else groups
         exact = fit_exactly(logits, targets)
@@ -107,7 +107,7 @@ class Temperature:
 
 
 def _fitted_to_majorities(logits: np.ndarray, shares: np.ndarray) -> TemperatureFit:
-    """Return the temperature fitted to the samples' most frequent labels, with its NLL under the votes' shares."""
+    """Return the best temperature for the samples' most frequent labels, with its NLL under the shares of all votes."""
     fit = fit_exactly(logits, shares.argmax(axis=1))
     if not math.isfinite(fit.beta):
         return fit
@@ -115,7 +115,7 @@ def _fitted_to_majorities(logits: np.ndarray, shares: np.ndarray) -> Temperature
 
 
 def _quantile(groups: int, samples: int) -> float:
-    """Return half the width of a 95% interval in standard errors: from the normal or, with groups, Student's t."""
+    """Return half the width of a 95% interval in standard errors, from the normal or, with groups, Student's t."""
     if groups == samples:
         return NORMAL
     from scipy.special import stdtrit
@@ -264,9 +264,10 @@ def _same_classes(counts: np.ndarray) -> float:
 def quick_ladder(
     logits: np.ndarray, targets: np.ndarray, seed: int, votes: bool = False
 ) -> tuple[RepairLadder | None, str]:
-    """Return samples' repair ladder (without slow maps if there are many classes), or the reason why it is missing.
+    """Return samples' repair ladder and "", or None and the reason why there is no ladder.
 
-    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes.
+    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes. Families of maps
+    beyond their limits in `WORK` are left out.
     """
     if not np.isfinite(logits).all():
         return None, "it needs finite logits"

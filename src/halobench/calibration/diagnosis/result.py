@@ -59,8 +59,8 @@ class Diagnosis:
     recommended : str
         The name of the recommended calibrator.
     resolution : float
-        Half the width of the 95% interval of the best candidate's gain, in nats: the size of gains that the validation
-        samples can reveal. NaN if no candidate was tried.
+        Half the width of the 95% interval of the best candidate's gain, in nats. Gains of about this size are the
+        smallest that the validation samples can reveal. NaN if no candidate was tried.
     ladder : RepairLadder or None
         The repair ladder of the validation samples. If there is no ladder, `no_ladder` states the reason.
     confusions : tuple of Confusion
@@ -113,8 +113,8 @@ class Diagnosis:
     def predict_proba(self, logits: Any, probabilities: bool = False) -> np.ndarray:
         """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k).
 
-        `probabilities` says whether `logits` are probabilities. Logits may be -inf only if the calibrator is a
-        temperature or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these are used.
+        `probabilities` says whether `logits` are probabilities. Logits may be -inf if the calibrator is a temperature
+        or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these columns are used.
         """
         rows = rows_of(logits, self.names, probabilities)
         samples = read_samples(rows, classes=self.classes)

@@ -1,4 +1,4 @@
-"""Put the parts of a diagnosis into words: each is a question, a short answer and supporting sentences."""
+"""Put the parts of a diagnosis into words: each becomes a question, a short answer and supporting sentences."""
 
 from __future__ import annotations
 

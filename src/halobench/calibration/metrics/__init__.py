@@ -17,7 +17,7 @@ A metric takes at least one of ``correct``, ``labels``, ``posterior`` and ``targ
 A score is a number for all samples, or an array (n,), whose mean is then reported with a bootstrap interval. In runs,
 an option ``bins`` is by default the configuration's number of bins. Optional constants, which are read without
 importing the file, are ``TITLE``, ``ABOUT`` (a description), ``UNIT``, ``RANGE`` (the smallest and the largest value,
-None for an end that isn't known: ``(0, None)``), ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` (the position among the
+or None for an unknown end, as in ``(0, None)``), ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` (the position among the
 rows of a table). The metrics of the package are public as ``halobench.NAME``. `halobench.testing.check_metric` checks a
 metric.
 """

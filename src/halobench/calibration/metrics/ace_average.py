@@ -1,4 +1,4 @@
-"""Define the average calibration error, in [0, 1]: netcal's ACE, which the paper reports."""
+"""Define the average calibration error, in [0, 1], which netcal and the paper call ACE."""
 
 from __future__ import annotations
 

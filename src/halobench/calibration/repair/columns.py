@@ -37,7 +37,7 @@ class Mismatch:
 
 
 def find_mismatch(predicted: np.ndarray, labels: np.ndarray, k: int) -> tuple[Mismatch, ...]:
-    """Return the columns that seem to belong to other classes, the most frequent first; none if all are in order.
+    """Return the columns that seem to belong to other classes, the largest `matched` first; () if all are in order.
 
     `predicted` and `labels` (n,) are in [0, k).
     """
@@ -68,7 +68,7 @@ def _counts(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def _matching(counts: np.ndarray) -> np.ndarray:
-    """Return the class (k,) for each column with which most predictions are right; in a tie, columns stay in place."""
+    """Return each column's class, (k,), in the matching with the most right predictions; in a tie, columns stay."""
     from scipy.optimize import linear_sum_assignment
 
     stay = np.eye(len(counts)) / (len(counts) + 1)

@@ -11,8 +11,8 @@ also share labels that are rare among samples with the same prediction. Votes re
 this comparison fails, so copies of samples with votes are recognised by equal votes.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
-of their scores d NLL / d log beta at TS's beta = 1 / T, then vary more between successive batches of rows than by
-chance. In a file that is sorted by class, these means always vary, so such a file isn't tested in this way.
+of their scores (d NLL / d log beta at TS's beta), then vary more between successive batches of rows than by chance. In
+a file that is sorted by class, these means always vary, so such a file isn't tested in this way.
 
 The tests show only that samples depend on each other, not which ones. `Dependence.factor` estimates how many samples
 count as one: the factor by which dependence multiplies the variance of a mean. Subjects whose rows are shuffled, and
@@ -101,10 +101,10 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
 
 
 def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarray, k: int) -> bool:
-    """Return whether nearest neighbours mostly agree on labels that aren't the usual ones for their predictions.
+    """Return whether at least half of the pairs of nearest neighbours with an unusual label share their label.
 
-    Independent pairs rarely do: if a fifth of labels is unusual, at most a ninth of pairs with unusual labels agree on
-    average.
+    A label is unusual if it isn't the most frequent one for its prediction. If samples are independent and a fifth of
+    labels are unusual, at most a ninth of such pairs agree on average. Fewer than `PAIRS` such pairs don't count.
     """
     counts = np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
@@ -175,9 +175,9 @@ def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
 def _batches(values: np.ndarray) -> tuple[float, float]:
     """Return the ratio of the variance of batch means to its expectation for independent rows, and a p-value.
 
-    The ratio, at least 1, is the largest over the numbers of batches. The p-value is the smallest for independent rows
-    (n, d), after Bonferroni's correction. The variances are summed over the d columns, whose covariance matrix
-    determines how many independent columns they count as.
+    The ratio, at least 1, is the largest over the numbers of batches. The p-value, of the hypothesis that rows (n, d)
+    are independent, is the smallest of all, after Bonferroni's correction. The variances are summed over the d columns,
+    whose covariance matrix determines how many independent columns they count as.
     """
     from scipy.stats import chi2
 

@@ -65,7 +65,7 @@ def fit_families(
     names: Sequence[str] = FAMILIES,
     votes: bool = False,
 ) -> dict[str, Map]:
-    """Return the map of each family in `names`, fitted to checked logits (n, k), float64.
+    """Return a map by family in `names`, each fitted to checked float64 logits (n, k).
 
     Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes. `labels` (n,) are
     the targets, or drawn from them. `fit_partner` fits partner scaling.

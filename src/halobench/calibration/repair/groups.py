@@ -74,7 +74,7 @@ class Groups:
 
     @property
     def count(self) -> int:
-        """Return the number of groups or, if they are unknown, how many independent samples all samples are worth."""
+        """Return the number of groups or, if they are unknown, how many independent samples all samples count as."""
         return max(1, round(self.numbers / self.factor))
 
     @property
@@ -87,7 +87,7 @@ class Groups:
         return Groups(np.unique(self.of[samples], return_inverse=True)[1], self.kind, self.factor)
 
     def folds(self, folds: int, rng: np.random.Generator) -> np.ndarray:
-        """Return the fold (n,) of each sample: groups are put at random into folds of similar sizes.
+        """Return the fold (n,) of each sample, after putting groups at random into folds of similar sizes.
 
         The largest groups are placed first, each in the fold with the fewest samples so far.
         """
@@ -107,7 +107,7 @@ class Groups:
         return sums
 
     def squared_error(self, values: np.ndarray) -> np.ndarray:
-        """Return the squared standard error (...) of the mean of values (n, ...), over independent groups.
+        """Return the squared standard error, of shape (...), of the mean of values (n, ...) if groups are independent.
 
         If each sample is its own group and `factor` is 1, the result is the variance (with n - 1) divided by n.
         """

@@ -145,7 +145,7 @@ class Trials(NamedTuple):
 
 
 def standard_errors(groups: Groups, gains: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Return the standard errors (m,) of the means of gains (n, m), observed or, if larger, implied by `variances`."""
+    """Return the standard errors (m,) of mean gains: observed or, if larger, as `variances` (n, m) imply."""
     with np.errstate(invalid="ignore"):  # a candidate that rules out a label has a gain of -inf
         observed = groups.squared_error(gains)
     # Labels of a group may depend on each other in any way; they then vary most if all are alike.

@@ -24,7 +24,7 @@ ROUGH, EXACT = 1e-4, 1e-6
 def fit_tuned(
     path: Path, settings: Sequence[Any], logits: np.ndarray, targets: np.ndarray, name: str, rough: float = ROUGH
 ) -> Calibrator:
-    """Return the fit with the setting that has the lowest NLL on held-out folds; `name` determines the folds."""
+    """Return the fit to all samples with the setting whose NLL on held-out folds is lowest; `name` seeds the folds."""
     n = len(logits)
     fold = generator(0, name, "folds").permutation(n) % min(FOLDS, n)
     held_out = np.zeros(len(settings))

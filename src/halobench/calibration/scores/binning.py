@@ -1,6 +1,7 @@
-"""Bin samples by confidence. Bins of equal width include their lower edges, as in netcal; the last bin includes 1.
+"""Bin samples by confidence into bins of equal width.
 
-The functions in this module don't check their arrays.
+Each bin includes its lower edge, as in netcal, and the last bin also includes 1. The functions in this module don't
+check their arrays.
 """
 
 from __future__ import annotations

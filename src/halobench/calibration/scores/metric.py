@@ -1,4 +1,4 @@
-"""Compute proper scores and calibration errors of your own arrays, as defined in `halobench.calibration.metrics`.
+"""Compute the metrics of `halobench.calibration.metrics` from your own arrays.
 
 ``halobench.NAME(predictions, targets, **options)`` computes the metric NAME. `nll` and `kl` take logits; all others
 take probabilities. Targets are integer labels (n,) or rows of probabilities (n, k), which weight the classes; `kl`
@@ -112,7 +112,7 @@ def __getattr__(name: str) -> Callable[..., float]:
 
 
 def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: str = "average") -> float:
-    """Return one of two calibration errors, in [0, 1], that are both abbreviated as ACE.
+    """Return the calibration error of this `kind`, in [0, 1]; two kinds are abbreviated as ACE.
 
     Parameters
     ----------

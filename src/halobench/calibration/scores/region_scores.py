@@ -89,10 +89,11 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
 
     On own regions, ``gap_own`` is how far the class's logit is above the level of all other classes. On shared regions,
     ``gap_top`` and ``gap_partner`` are how far the group's largest logit and the mean of its other logits are above the
-    level of the classes outside the group or, if there are none, above the mean of the other logits. ``rho`` is
-    ``gap_partner`` / ``gap_top``, or NaN if there are no classes outside the group. ``partner_second`` is the share of
-    samples for which the group has the m largest logits. ``kl_two_level`` is `two_level_kl` of the gaps. All of these
-    values are NaN if the split has no samples on shared or on own regions, or if the posterior isn't two-level.
+    level of the classes outside the group. If there are none, the mean of the group's other logits takes the place of
+    the level. ``rho`` is ``gap_partner`` / ``gap_top``, or NaN if there are no classes outside the group.
+    ``partner_second`` is the share of samples on shared regions for which the group has the m largest logits.
+    ``kl_two_level`` is `two_level_kl` of the gaps. All of these values are NaN if the split has no samples on shared or
+    on own regions, or if the posterior isn't two-level.
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)

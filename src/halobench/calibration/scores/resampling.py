@@ -42,7 +42,7 @@ def floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Generato
 def bootstrap_intervals(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return percentile bootstrap intervals for the means of columns of per-sample values, from shared resamples.
+    """Return percentile bootstrap intervals for the mean of each column of values; all columns share the resamples.
 
     Parameters
     ----------

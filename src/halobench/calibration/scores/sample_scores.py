@@ -59,7 +59,7 @@ def predictions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the probability, times any weight, that each prediction is right: float64 (n,), 0 or 1 for labels."""
+    """Return the probability, times any weight, that each prediction is right, float64 (n,); 0 or 1 for labels."""
     correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
     return correct.astype(np.float64)
 

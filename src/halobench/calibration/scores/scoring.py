@@ -28,7 +28,7 @@ def metrics_row(split: str, labels: str, calibrator: str, name: str, value: floa
 
 
 class SplitScores:
-    """The rows of one split in the metrics table and, on test, its reliability bins, one calibrator after another."""
+    """Rows of the metrics table for one split and, for test, bins of reliability diagrams, calibrator by calibrator."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class SplitScores:
             self.rows[index] |= {"low": float(lower), "high": float(upper)}
 
     def _reported(self, labels: str) -> list[str]:
-        """List the metrics reported against `labels`; some require a posterior, others labels."""
+        """List the names of the metrics reported against `labels`; some metrics require a posterior, others labels."""
         kind = metric.by_kind(self.targets[labels])
         return [name for name, score in self.metrics.items() if score.fits(kind)]
 

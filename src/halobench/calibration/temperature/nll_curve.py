@@ -60,7 +60,7 @@ class Derivatives(NamedTuple):
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
-    """Compute the statistics from which a fit starts."""
+    """Return the statistics from which a fit starts; raise SpecError if logits are too far apart for float64."""
     picked, total, lowest, weights = [], [], 0.0, weights_of(targets)
     plain = (weights == 1).all()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -147,7 +147,7 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
 
 
 def derivatives(logits: np.ndarray, weights: np.ndarray, linear: float, beta: float) -> Derivatives:
-    """Compute the mean NLL at `beta` (not 0) and its derivatives, using cumulants of u = beta s under softmax(u).
+    """Return the mean NLL at `beta` (not 0) and its derivatives, from cumulants of u = beta s under softmax(u).
 
     `weights` (n,) are sample weights; means are weighted sums divided by n.
     """
@@ -173,7 +173,7 @@ def derivatives(logits: np.ndarray, weights: np.ndarray, linear: float, beta: fl
 
 
 def slope_rounding(classes: int, slope: float, linear: float) -> float:
-    """Return a bound on the rounding error of a slope, mean E[u] - `linear`; the terms of each sum have the same sign.
+    """Return a bound on the rounding error of a slope, mean E[u] - `linear`, if the terms of each sum have one sign.
 
     Each term of the slope is accurate to a few units in the last place; a sum over classes adds at most one unit per
     class.

@@ -2,7 +2,7 @@
 
 The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. A sign change of its slope
 close around a beta (within `CERTIFICATE`) therefore proves that the optimum lies there. Arrays must already have been
-checked; `halobench.calibration.calibrators.exact` is the calibrator.
+checked; `halobench.calibration.calibrators.exact` is the calibrator that uses this search.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _minimise(
 
 
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
-    """Return whether `curve`, at b, proves that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
+    """Return whether derivatives at b (`curve`) prove that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
 
     A row's third cumulant is at most its variance times `spread`, the largest difference between two entries of u = b
     s. The curvature at b (1 + d) therefore lies between its value at b times exp(+-spread d), and the slope there
@@ -145,7 +145,7 @@ def _ends_differ(logits: np.ndarray, weights: np.ndarray, linear: float, beta: f
 
 
 def minimise_slope(curve: Curve, linear: float) -> float:
-    """Return the beta, in the curve's units, at which the mean of E[s] is `linear`; such a beta must exist.
+    """Return the beta, in the curve's units, at which the mean of E[s] over samples is `linear`; it must exist.
 
     E[s] is the expectation of the logits s under softmax(beta s).
     """

@@ -49,8 +49,8 @@ class Series:
     Attributes
     ----------
     values : DataFrame
-        Per dataset, model and loss: the mean over seeds, its interval (NaN for one seed), and whether the true mean
-        is larger than this mean (`open`).
+        Per dataset, model and loss: the mean over seeds, its interval (NaN for one seed), and whether the mean is only
+        a lower bound (`open`).
     """
 
     label: str
@@ -68,7 +68,7 @@ class Answer:
     key, question : str
         The name of the answer's figure, and the question.
     short, detail, limit : str
-        The answer in numbers, or why there is no answer; further numbers; and the limits of both.
+        In this order: the answer in numbers, or why there is none; further numbers; and caveats about both.
     takeaway : str
         The answer in at most 15 words; "" if no rule in `takeaways` applies.
     populations : Populations, optional
@@ -253,7 +253,8 @@ def judged(values: pd.DataFrame) -> pd.DataFrame:
 def left_out(optimal: pd.Series, means: pd.DataFrame) -> str:
     """Say how many models have no optimal temperature, and how many pairs have one seed if others have several.
 
-    `optimal` has the models' scores at their optimal temperatures, and `means` has the pairs' means over seeds.
+    `optimal` has the models' scores at their optimal temperatures, and `means` has the pairs' means over seeds. If no
+    pair has several seeds, `ONE_SEED` is returned too.
     """
     models, single = int((~np.isfinite(optimal)).sum()), len(means) - len(judged(means))
     kinds = [

@@ -105,8 +105,9 @@ def _best(gaps: Mapping[str, pd.DataFrame], populations: Populations) -> tuple[l
 
     The third value is the population of these pairs, as in `Populations.parts`.
 
-    The means are over the pairs of the first population on which all maps were fitted. Pairs with one seed count only
-    if there are no others. If there is no pair on which all maps were fitted, the list of maps is empty.
+    The means are over the pairs on which all maps were fitted, in the first population with such pairs. Pairs with one
+    seed count only if there are no others. If there is no pair on which all maps were fitted, the list of maps is
+    empty.
     """
     means = pd.DataFrame({name: judged(values).set_index(GROUP)["mean"] for name, values in gaps.items()}).dropna()
     if means.empty:

@@ -123,10 +123,10 @@ def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, s
 def wins_by_loss(
     gaps: Mapping[str, pd.DataFrame], raw: str, populations: Populations, kinds: Mapping[str, str] | None = None
 ) -> str:
-    """Say on how many pairs each loss wins and loses, as the end of a sentence that a caller begins.
+    """Say on how many pairs each loss wins and loses, as the end of a sentence that the caller begins.
 
     `raw` is put before the name of the first loss. Each population has a separate sentence, since effects can differ
-    between populations. MLPs and other networks also have separate sentences if a population has both and `kinds` has
+    between populations. MLPs and other networks also have separate sentences if a population has both and `kinds` lists
     all its models.
     """
     compared = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])

@@ -56,7 +56,7 @@ BLUE, INK = "#1F4E9E", "#222222"
 
 
 def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer the question from median relative radii around training samples, or evaluation samples of given models."""
+    """Answer from median relative radii around training samples (evaluation samples for models trained elsewhere)."""
     table = table_views.by_kind(radii)
     table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
     table, around = table_views.with_evaluation_as_train(table[table["loss"] == table["base"]])
@@ -135,7 +135,7 @@ def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, ru
 
 
 def way(values: pd.DataFrame) -> str:
-    """Return the range of distances over pairs as text, with their median unless some are only lower bounds."""
+    """Return the range of distances over pairs as text, with the median unless some distances are only lower bounds."""
     more = values["open"].any()
     return spread(values["mean"], ".0%", median=not more) + (" or more" if more else "")
 

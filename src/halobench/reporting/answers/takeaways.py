@@ -42,7 +42,7 @@ def few(pairs: pd.Series) -> bool:
 
 
 def harmless(shares: pd.Series) -> bool:
-    """Return whether no share is clearly below 0, so that a sentence on most pairs hides no harm on others."""
+    """Return whether no share is below -`SLIGHT`, so that a sentence on most pairs hides no harm on others."""
     return bool((shares >= -SLIGHT).all())
 
 

@@ -86,7 +86,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _title(shares: pd.DataFrame) -> str:
-    """Return a title: within what distance half of the certain points lose certainty under attack, or else `TITLE`."""
+    """Return a title with the distance within which half of certain points lose certainty under attack, or `TITLE`."""
     attacked = shares[(shares["probe"] == "adversarial") & (shares["quantity"] == "certainty")]
     attacked, ends = attacked[attacked["calibrator"] == "none"], []
     for _, curve in attacked.groupby(["dataset", "model", "loss"]):

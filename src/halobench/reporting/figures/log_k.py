@@ -1,4 +1,4 @@
-"""Show KL after temperature scaling against the number of classes: for which models it grows like log k."""
+"""Show how the KL after temperature scaling depends on the number of classes k, e.g. whether it grows like log k."""
 
 from __future__ import annotations
 

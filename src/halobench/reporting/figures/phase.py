@@ -1,4 +1,4 @@
-"""Show the phase diagram: where the KL after temperature scaling grows like log k, by number of classes and rho."""
+"""Show a phase diagram of KL / log k after temperature scaling, over the number of classes k and rho."""
 
 from __future__ import annotations
 

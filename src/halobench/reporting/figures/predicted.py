@@ -1,4 +1,4 @@
-"""Show measured against predicted KL: how close the two-level formula comes to the KL after temperature scaling."""
+"""Show how close the KL that the two-level formula predicts comes to the KL measured after temperature scaling."""
 
 from __future__ import annotations
 

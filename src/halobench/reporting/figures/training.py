@@ -1,4 +1,4 @@
-"""Show training loss against epochs, and whether each model finally interpolates its training labels."""
+"""Show the training loss by epoch, and whether each model interpolates its training labels in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the page of a diagnosis: the list of answers, followed by the evidence."""
+"""Write the page of a diagnosis, with the list of answers followed by the evidence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _span(low: float, high: float) -> str:
 
 
 def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Return the positions, in percent of the chart's width, of the candidates' gains and of a gain of 0."""
+    """Return the candidates' gains with their positions, and that of a gain of 0, in percent of the chart's width."""
     chosen = diagnosis.auto
     tried = [] if math.isnan(chosen.nll) else [Gain("none", 0.0, 0.0, 0.0), *chosen.over_none]
     if tried and chosen.temperature_gain.name != "none":

@@ -1,4 +1,4 @@
-"""Draw answers as dot plots, with a row for each pair of data set and model, or each data set if there are many."""
+"""Draw answers as dot plots, with a row per pair of data set and model or, if there are many, per data set."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _pooled(answer: Answer) -> bool:
 
 
 def _rows(answer: Answer) -> _Rows:
-    """Return a row per pair, with rows for its other losses below, or one per data set if there would be too many.
+    """Return a row per pair, with rows for its other losses below, or a row per data set if there would be too many.
 
     If there are several populations, a heading without dots stands above the rows of each population.
     """
@@ -79,7 +79,7 @@ def _rows(answer: Answer) -> _Rows:
 
 
 def _lanes(answer: Answer) -> list[Any]:
-    """Return the distinct styles of series; each style has a lane in a row, but joined dots share a lane."""
+    """Return the distinct styles of series, each of which has a lane in a row; [None] if joined dots share one lane."""
     return list(dict.fromkeys(None if answer.joined else series.style for series in answer.series))
 
 

@@ -25,7 +25,7 @@ def key(label: str, color: str = INK, **options: Any) -> Line2D:
 
 
 def loss_keys(styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries for losses with a name: colour, marker and a line, which `options` can override."""
+    """Return legend entries with a colour, marker and line for losses with names; `options` override the look."""
     return [key(loss_label(x), s.color, **({"marker": s.marker} | options)) for x, s in styles.items() if x]
 
 

@@ -31,7 +31,7 @@ def family(dataset: str) -> str:
 
 
 def scores(metrics: pd.DataFrame, runs: pd.DataFrame, measures: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """Return a row per cell or reference on distributions with regions; `measures` maps columns to metric and fit."""
+    """Return test scores, a row per cell or reference with regions; `measures` maps columns to a metric and a fit."""
     facts = runs[runs["beta"].notna()].drop_duplicates("dataset")[["dataset", "classes", "beta", "group"]]
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
     table = facts.merge(rows[KEYS].drop_duplicates())

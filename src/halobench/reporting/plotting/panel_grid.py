@@ -31,7 +31,7 @@ Page = tuple[Figure, dict[Key, Axes]]
 
 @dataclass(frozen=True)
 class PageText:
-    """The text around panels: `xlabel` once, `ylabel` (and tick labels, if `shared`) once per line of panels."""
+    """The text around panels. `xlabel` appears once, and `ylabel` once per line; if `shared`, tick labels do too."""
 
     title: str
     note: str
@@ -50,7 +50,8 @@ def draw_grid(
 ) -> Page:
     """Return a page of empty panels by (row, column), with a heading above each row and each column.
 
-    If less than `SPARSE` of the places have panels, or columns don't fit, panels with headings follow one another.
+    If less than `SPARSE` of the places have panels, or the columns are wider than `WIDEST`, each panel gets its own
+    heading, as in `draw_panels`.
     """
     filled = set(present)
     keys = [key for key in itertools.product(rows, columns) if key in filled]
@@ -80,7 +81,7 @@ def draw_grid(
 
 
 def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, float]) -> Page:
-    """Return a page of empty panels laid out line by line, each under its heading; see `draw_grid`."""
+    """Return a page of empty panels by key, laid out line by line, each under its heading."""
     keys: list[Key | None] = list(headings)
     wide = max(math.ceil(math.sqrt(len(keys) * size[1] / size[0] / 1.2)), 1)
     # Use one more column if this leaves fewer places empty.

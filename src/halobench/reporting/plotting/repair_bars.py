@@ -1,4 +1,4 @@
-"""Draw repair ladders: a model's NLL as stacked bars, by what could repair each part."""
+"""Draw a model's NLL as stacked bars, split by what could repair each part (the repair ladder)."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def reference_keys(names: Collection[str]) -> list[Line2D]:
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the mean scores of a data set's untrained predictors, if possible ``nearest`` after optimal TS."""
+    """Return the mean scores of a data set's untrained predictors, with ``nearest`` after optimal TS if possible."""
     values = {}
     for name in labels.REFERENCES:
         means = rows[rows["model"] == name].set_index("calibrator")["mean"]
@@ -91,7 +91,7 @@ def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> li
     """Set the vertical limits and draw the references within them; return references beyond them as text.
 
     The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend the limits
-    by at most 30% of their span on each side. Other references extend them by at most 25% of the span.
+    on each side by at most 30% of the limits' span. Other references extend them by at most 25% of the span.
     """
     means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
     if not means:  # all are infinite, as the remarks say

@@ -1,4 +1,4 @@
-"""Draw the share of samples that stay certain up to each distance: as proved, under attack, and in other directions."""
+"""Draw the share of samples that stay certain up to each distance, as proved, under attack and in random directions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def equally_searched(shares: pd.DataFrame) -> pd.Series:
-    """Return, by `CELL`, whether certified and attacked shares, if there are both, are of equally many samples."""
+    """Return, for each `CELL` with certified and attacked shares, whether both are of equally many samples."""
     searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")].groupby(CELL)
     return searched["samples"].nunique().eq(1)[searched["probe"].nunique().eq(len(WORST))]
 

@@ -95,7 +95,7 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
 def summarise(
     metrics: pd.DataFrame, runs: pd.DataFrame, datasets: Sequence[str], judge: str, fact: str
 ) -> pd.DataFrame:
-    """Return means and standard deviations over seeds by data set, model, loss, calibrator and metric."""
+    """Return test scores' means and standard deviations over seeds by data set, model, loss, calibrator and metric."""
     table = metrics[
         (metrics["split"] == "test")
         & (metrics["labels"] == judge)

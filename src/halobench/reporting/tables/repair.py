@@ -1,4 +1,4 @@
-"""Show each model's NLL by possible repair (see `halobench.repair_ladder`), and the KL after calibration."""
+"""Show each model's NLL, split by what could repair it (`halobench.repair_ladder`), and its KL after calibration."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def states(run: str) -> dict[str, tuple[str, str]]:
 
 
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """Return these runs' jobs in the queue that haven't ended."""
+    """Return the jobs of these runs that are in the queue and haven't ended."""
     jobs = (QueuedJob(*row) for row in _rows(runs, "%i|%T|%k|%R"))
     # The comment that the executor plugin puts on a job, such as rule_train_wildcards_clean_mlp_mixup2_0.
     named = (job._replace(what=job.what.removeprefix("rule_").replace("_wildcards_", " ")) for job in jobs)
@@ -70,7 +70,7 @@ def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """Cancel the runs' pending jobs, and wait for running ones or, with `cancel`, stop them; return all these jobs."""
+    """Cancel the runs' pending jobs and, with `cancel`, running ones; wait until none is left; return these jobs."""
     reported = ""
     first = left = queued(runs)
     while left:
