@@ -9,6 +9,7 @@ from halobench import SpecError, diagnose, fit_auto
 from halobench.calibration.diagnosis.parts import Temperature
 from halobench.calibration.repair.columns import find_mismatch
 from halobench.calibration.repair.dependence import find_dependence
+from halobench.calibration.repair.groups import Groups
 from unit.calibration.builders import drawn
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 
@@ -155,3 +156,14 @@ def test_poor_models_and_confused_classes_are_no_mismatch():
         flipped = np.where(rng.random(n) < 0.5, (y + 1) % k, y)
         found += bool(find_mismatch(predicted, y, k)) + bool(find_mismatch(y, flipped, k))
     assert found == 0
+
+
+def test_one_sample_of_each_group_or_as_many_as_count_are_drawn_at_random():
+    rng = np.random.default_rng(0)
+    given = [Groups(np.repeat([2, 0, 1], 4), "given").one_each(rng) for _ in range(100)]
+    assert {len(rows) for rows in given} == {3}
+    assert {tuple(np.sort(rows // 4)) for rows in given} == {(0, 1, 2)}
+    drawn = [Groups.single(12, "order", 3.0).one_each(rng) for _ in range(600)]
+    assert {len(rows) for rows in drawn} == {4}
+    counts = np.bincount(np.concatenate(drawn), minlength=12)
+    assert abs(counts - 200).max() < 5 * np.sqrt(600 * (1 / 3) * (2 / 3))

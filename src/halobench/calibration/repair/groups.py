@@ -117,4 +117,5 @@ class Groups:
     def one_each(self, rng: np.random.Generator) -> np.ndarray:
         """Return ascending row numbers of a random sample per group or, if groups are unknown, of `count` samples."""
         order = rng.permutation(len(self.of))
-        return np.sort(order[np.unique(self.of[order], return_index=True)[1]][: self.count])
+        places = np.unique(self.of[order], return_index=True)[1]
+        return np.sort(order[np.sort(places)[: self.count]])
