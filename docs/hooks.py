@@ -335,19 +335,20 @@ EXAMPLES = {"what": "*excess*", "loss": "*5-point Mixup*", "base": "*cross-entro
 EXAMPLES["best"] = f"the best map, {EXAMPLES['map']},"
 TAKEAWAYS = """\
 A take-away opens an answer and titles its figure. The table lists each answer's sentences; the take-away is the first
-one whose condition is met. Words in italics vary. Conditions are on pairs of data set and model with several seeds,
-from one population: real data with uncertain labels or, if there are none, other real data, or else synthetic classes.
+one whose condition is met. Words in italics vary. Conditions count only pairs of data set and model with several seeds,
+and only one population: real data with uncertain labels; if there are none, other real data; or else synthetic classes.
 Labels are uncertain if there is label noise, planted overlap or, except for `reach`, a posterior that came with the
-data. The take-away names its population if the experiment has others. *Most* pairs are {most:.0%} or more, and *few*
-{few:.0%} or less. With fewer than {least} pairs, or if no condition is met, there is no take-away.
+data. In `reach`, a pair's distances are medians over training points. The take-away names its population if the
+experiment has others. *Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs,
+or if no condition is met, there is no take-away.
 
-The *excess* is the NLL minus the known posterior's NLL or, if no posterior is known, the NLL itself. *What is left*
-is the excess at the optimal temperature. In `temperature`, a pair counts only if its excess without calibration is at
+The *excess* is the NLL minus the known posterior's NLL or, if no posterior is known, the NLL itself. *What is left* is
+the excess at the optimal temperature. In `temperature`, a pair counts only if its excess without calibration is at
 least {nats:g} nats; in `maps`, only if at least as much is left. In `mixup`, the uncalibrated loss is the form of Mixup
 with the most wins minus defeats or, without Mixup, the first other loss. It *wins* on a pair if the 95% interval of its
 NLL minus that of calibrated cross-entropy lies below 0, and *loses* if the interval lies above 0. In `maps`, the map is
-the one with the lowest mean NLL. It lowers the NLL if the 95% interval of the change lies below 0, and raises the NLL
-if the interval lies above 0."""
+the one with the lowest mean NLL over the pairs on which all maps were fitted. It lowers the NLL of a pair if the 95%
+interval of the change from the optimal temperature lies below 0, and raises the NLL if the interval lies above 0."""
 REFERENCES = {
     "Losses": ("losses",),
     "Calibrators": ("calibrators",),

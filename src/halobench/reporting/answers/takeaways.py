@@ -61,9 +61,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "reach": (
         Rule(
             "certainty ends soon in the worst direction, much later in random ones",
-            "on most pairs, certainty ends within a quarter of the distance to the nearest other label in the worst"
-            " direction found, and in random directions reaches at least that quarter, and at least five times as far"
-            " as in the worst one",
+            "on most pairs, certainty ends in the worst direction found within a quarter of the distance to the nearest"
+            " other label; in random directions, it reaches at least a quarter, and at least five times as far as in"
+            " the worst direction",
             lambda table: (
                 "random" in table
                 and most((table["worst"] <= 0.25) & (table["random"] >= (5 * table["worst"]).clip(lower=0.25)))
@@ -86,7 +86,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             "the paper's fit barely helps; the optimum removes most of the {what}",
             "the optimal temperature removes over half of the excess on most pairs, and adds over a twentieth to it on"
-            " none; the paper's temperature changes it by under a fifth on all",
+            " none; the paper's temperature changes the excess by under a fifth on all pairs",
             lambda table: (
                 "paper" in table
                 and most(table["exact"] > 0.5)
@@ -121,8 +121,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "mixup": (
         Rule(
             "uncalibrated {loss} beats calibrated {base} on most pairs without MLPs",
-            "each network's kind is known; of at least two pairs without MLPs, the uncalibrated loss wins on most and"
-            " loses on none; of at least two with MLPs, it wins on few and loses on more than it wins on",
+            "each network's kind is known, and at least two pairs have MLPs and two don't; without MLPs, the"
+            " uncalibrated loss wins on most pairs and loses on none; with MLPs, it wins on few and loses on more",
             except_mlps,
         ),
         Rule(

@@ -18,8 +18,8 @@ CATEGORY = "5 Theory"
 CAPTION = """\
 The figure shows the KL (in nats) from the known posterior to the model on two Gaussian classes, against the distance
 between the means (in standard deviations). The columns show models without calibration, after TS (paper's code) and
-after TS (optimal). If the means are close, a network fits labels that are little more than noise; the optimal
-temperature is then very high, and removes nearly all of the error.
+after TS (optimal). If the means are close, labels are little more than noise; for a network that fits them, the optimal
+temperature is very high, and removes nearly all of the KL.
 """
 
 SHOWS = ("gaussians",)

@@ -19,11 +19,10 @@ SHORT = "What TS leaves, by number of classes"
 CATEGORY = "5 Theory"
 CAPTION = """\
 The figure shows the KL (in nats) from the known posterior to the model after TS (optimal), against the number of
-classes k. This KL is the error that temperature scaling leaves. The horizontal axis is logarithmic, so growth like log
-k is a straight rising line. The solid black line is the closed form of the KL for a classifier that is sure of the
-nearest training point's label; crosses show its measured KL. The dotted line is the KL of a uniform guess. A hollow
-mark means that for at least one seed, the model doesn't interpolate its training labels, so the paper's argument
-doesn't apply.
+classes k. The horizontal axis is logarithmic, so growth like log k is a straight rising line. The solid black line is
+the closed form of the KL for a classifier that is sure of the nearest training point's label; crosses show its measured
+KL. The dotted line is the KL of a uniform guess. A hollow mark means that for at least one seed, the model doesn't
+interpolate its training labels, so the paper's argument doesn't apply.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")

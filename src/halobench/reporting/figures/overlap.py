@@ -23,8 +23,9 @@ CAPTION = """\
 The figure shows the overlap distribution for four classes in two groups. Each class has its own region, and each group
 shares another region (A), so the posterior is known exactly (B). The label of the nearest training point (C) is always
 right in a class's own region, but only half the time in a shared region. In a shared region, temperature scaling of
-this one-hot prediction can only spread the doubt evenly over all other classes, partners or not, so its error grows
-with the number of classes. D shows image regions, if there are any: each is one MNIST image under small affine changes.
+this one-hot prediction can only spread the doubt evenly over all other classes, partners or not. The KL that it leaves
+therefore grows with the number of classes. D shows image regions, if there are any: each is one MNIST image under small
+affine changes.
 """
 
 SHOWS = ("overlap", "image_overlap")

@@ -14,7 +14,7 @@ CATEGORY = "1 Answers"
 CAPTION = """\
 The figure sums up the experiment on one page. It shows how far certainty reaches around training points, what a
 temperature repairs, whether training with Mixup (or, without it, another loss) does better than a temperature, and what
-can repair the error that the temperature leaves. Each panel is also a figure of its own, whose caption explains it.
+can repair the rest. Each panel is also a figure of its own, whose caption explains it.
 """
 
 

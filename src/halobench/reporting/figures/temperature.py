@@ -14,9 +14,9 @@ CATEGORY = "1 Answers"
 CAPTION = """\
 For each pair of data set and model, the figure shows the test NLL (in nats) minus the known posterior's NLL or, if no
 posterior is known, the NLL itself. The dots of a row show the model uncalibrated, at the temperature that the paper's
-code fits, and at the optimal temperature. If Mixup has rows of its own, they are below the pair's row in bold, which is
-for cross-entropy or, in a pair without cross-entropy, the first loss. A heading in italics says what the pairs below it
-have in common. If the posterior is known, predictions at 0 would equal the posterior.
+code fits, and at the optimal temperature. If Mixup has rows of its own, they are below a row in bold for the same pair.
+The bold row is for cross-entropy or, in a pair without cross-entropy, the first loss. A heading in italics says what
+the pairs below it have in common. If the posterior is known, predictions at 0 would equal the posterior.
 """
 
 

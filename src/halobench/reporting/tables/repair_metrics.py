@@ -13,9 +13,9 @@ SHORT = "What could repair it, other metrics"
 CAPTION = """\
 This table shows which scores can distinguish temperature scaling from partner scaling. Both calibrators are fitted to
 the same validation labels and are scored in expectation under the known posterior. ECE looks only at the probability of
-the top class, so ECE may fall, stay the same or rise even if KL falls by half a nat. KL, NLL and the Brier score look
-at all classes, so they show whether a calibrator's doubt falls on likely classes. Classwise ECE also looks
-at all classes, but it is a mean over classes, so it gets smaller as their number grows.
+the top class, so ECE may rise even if KL falls. KL, NLL and the Brier score look at all classes, so they show whether a
+calibrator's doubt falls on likely classes. Classwise ECE also looks at all classes, but it is a mean over classes, so
+it gets smaller as their number grows.
 """
 
 SHOWS = ()  # made only if an experiment lists it
