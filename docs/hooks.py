@@ -337,10 +337,10 @@ TAKEAWAYS = """\
 A take-away opens an answer and titles its figure. The table lists each answer's sentences; the take-away is the first
 one whose condition is met. Words in italics vary. Conditions count only pairs of data set and model with several seeds,
 and only one population: real data with uncertain labels; if there are none, other real data; or else synthetic classes.
-Labels are uncertain if there is label noise, planted overlap or, except for `reach`, a posterior that came with the
-data. In `reach`, a pair's distances are medians over training points. The take-away names its population if the
-experiment has others. *Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs,
-or if no condition is met, there is no take-away.
+Labels are uncertain if there is label noise, planted overlap or a posterior that came with the data. In `reach`, a
+pair's distances are medians over training points. The take-away names its population if the experiment has others.
+*Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is
+met, there is no take-away.
 
 The *excess* is the NLL minus the known posterior's NLL or, if no posterior is known, the NLL itself. *What is left* is
 the excess at the optimal temperature. In `temperature`, a pair counts only if its excess without calibration is at

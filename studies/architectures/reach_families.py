@@ -26,9 +26,9 @@ WAYS = {"sphere": "random direction", "adversarial": "worst direction"}
 
 
 @styled
-def draw(radii: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+def draw(radii: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Draw a panel per data set and direction, below the take-away of the answer on certainty."""
-    note, title = "Before calibration", reach(radii, runs).takeaway or TITLE
+    note, title = "Before calibration", reach(radii, runs, metrics).takeaway or TITLE
     return forest.draw_forest(title, note, AXIS, _effects(radii, runs), runs)
 
 

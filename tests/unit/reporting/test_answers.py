@@ -23,6 +23,7 @@ from halobench.reporting.answers.answer import NO_FIT, NO_SCORE, Answer, Series
 from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.plotting.answer_panels import MOST_ROWS, answer_page, answers_page
 from halobench.reporting.plotting.style import styled
+from halobench.storage.columns import KEYS
 from halobench.storage.files import read_json
 from synthetic import beside_maps, beside_searches, made, texts, words
 
@@ -441,6 +442,11 @@ QUANTITIES = (
 )
 
 
+def reach_of(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+    """The answer from radii alone, without scores from which a posterior would be known."""
+    return reach.reach(radii, runs, pd.DataFrame(columns=[*KEYS, "split", "labels", "calibrator", "metric", "value"]))
+
+
 def radii_of(
     pairs: Iterable[tuple[str, str]],
     losses: Iterable[str] = (CE,),
@@ -470,7 +476,7 @@ def medians(radii: pd.DataFrame, which: Sequence[str], loss: str = CE) -> dict[t
 def test_the_reach_is_a_range_of_medians_by_direction():
     radii = radii_of(PAIRS, [CE, "mixup2"])
     runs = runs_of(radii)
-    answer = reach.reach(radii, runs)
+    answer = reach_of(radii, runs)
     found = [medians(radii, which[:3]) for which in QUANTITIES]
     random, worst, after, changes = (span([values.mean() for values in each.values()], ".0%") for each in found[:-1])
     ratios = [values.mean() / found[-1][pair].mean() for pair, values in found[0].items()]
@@ -497,7 +503,7 @@ def test_the_reach_is_a_range_of_medians_by_direction():
             assert shown[*pair, CE] == pytest.approx((mean, max(low, 0.0), high))
     assert (whole(answer)[2].values["low"] == 0).any()
     assert [each.hollow for each in whole(answer)] == [False, False, True, False]
-    of_both = reach.reach(radii, runs.assign(noise=runs["dataset"].eq("digits") * 0.5))
+    of_both = reach_of(radii, runs.assign(noise=runs["dataset"].eq("digits") * 0.5))
     of_noise = [ratio for ratio, pair in zip(ratios, found[0], strict=True) if pair[0] == "digits"]
     counted = f"{sum(x <= 2 for x in of_noise)} of {len(of_noise)} pair{'s' * (len(of_noise) > 1)}"
     assert f" {span(of_noise, '.1f')} times as far (at most twice as far on {counted}) with" in of_both.detail
@@ -522,7 +528,7 @@ def test_a_censored_median_is_a_lower_bound_in_words_and_an_open_mark():
     radii = radii_of(PAIRS)
     at = (radii["dataset"] == "mnist5k") & (radii["seed"] == 1) & (radii["probe"] == "sphere")
     for censored, said in ((0.5, False), (0.51, True)):
-        answer = reach.reach(radii.assign(censored=radii["censored"].mask(at, censored)), runs_of(radii))
+        answer = reach_of(radii.assign(censored=radii["censored"].mask(at, censored)), runs_of(radii))
         assert answer.short.endswith(" or more.") == said
         ratio = whole(answer)[0].values.set_index(PAIR)["mean"] / answer.spans.set_index(PAIR)["low"]
         known = [pair for pair in ratio.index if not (said and pair[0] == "mnist5k")]
@@ -536,10 +542,10 @@ def test_a_censored_median_is_a_lower_bound_in_words_and_an_open_mark():
 
 def test_the_null_is_one_of_random_directions_from_the_attack():
     radii = radii_of(PAIRS)
-    answer = reach.reach(radii, runs_of(radii))
+    answer = reach_of(radii, runs_of(radii))
     assert "random direction, if boundaries were flat" in words(page(answer))
     for fewer in (radii[radii["probe"] != "sphere"], radii[radii["quantity"] != "half_spaces"]):
-        without = reach.reach(fewer, runs_of(radii))
+        without = reach_of(fewer, runs_of(radii))
         assert without.spans.empty
         assert "flat boundaries" not in without.detail + without.limit
         assert "null" not in words(page(without))
@@ -553,11 +559,11 @@ def test_other_directions_stand_in_for_random_and_worst_ones():
         for which in (("manifold", *QUANTITIES[0][1:3]), ("nearest_other", *QUANTITIES[1][1:3]))
     }
     random, worst = (span([values.mean() for values in each.values()], ".0%") for each in found.values())
-    assert reach.reach(radii, runs_of(radii)).short == (
+    assert reach_of(radii, runs_of(radii)).short == (
         f"Towards the nearest other class, certainty ends after {worst} of the distance to it; along principal"
         f" components, after {random}."
     )
-    alone = reach.reach(radii[radii["probe"] == "manifold"], runs_of(radii))
+    alone = reach_of(radii[radii["probe"] == "manifold"], runs_of(radii))
     assert alone.short == (
         f"Along principal components, certainty ends after {random} of the distance to the nearest sample with another"
         " label."
@@ -568,10 +574,10 @@ def test_other_directions_stand_in_for_random_and_worst_ones():
 def test_models_from_elsewhere_are_probed_around_evaluation_samples():
     """The limits name these samples if any model of the answer was, not if such models are left out of it."""
     elsewhere = radii_of(PAIRS[:1], ["untrained"], points=("evaluation",))
-    given = reach.reach(elsewhere, runs_of(elsewhere))
+    given = reach_of(elsewhere, runs_of(elsewhere))
     assert "with models trained elsewhere; medians around evaluation points" in given.limit
     both = pd.concat([elsewhere, radii_of(PAIRS[1:])])
-    answer = reach.reach(both, runs_of(both))
+    answer = reach_of(both, runs_of(both))
     assert "evaluation" not in answer.limit
     assert {*answer.series[0].values["loss"]} == {CE}
 

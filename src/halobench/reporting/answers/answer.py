@@ -279,15 +279,15 @@ class Populations(NamedTuple):
     known: frozenset[str]
 
     @classmethod
-    def of(cls, runs: pd.DataFrame, metrics: pd.DataFrame | None = None) -> Populations:
-        """Return the kinds of data sets in `runs`; without `metrics`, posteriors that came with data are unknown."""
-        known: frozenset[str] = frozenset() if metrics is None else frozenset(table_views.posterior_entropies(metrics))
+    def of(cls, runs: pd.DataFrame, metrics: pd.DataFrame) -> Populations:
+        """Return the kinds of data sets in `runs`; a posterior is known if `metrics` have its entropy."""
+        known = frozenset(table_views.posterior_entropies(metrics))
         kinds: dict[str, str] = {}
         row: Any
         for row in runs.astype({"dataset": str}).drop_duplicates("dataset").itertuples():
             if row.distribution and row.distribution not in ON_IMAGES:
                 kinds[row.dataset] = SYNTHETIC
-            elif row.noise > 0 or (row.distribution and (metrics is None or row.dataset in known)):
+            elif row.noise > 0 or (row.distribution and row.dataset in known):
                 kinds[row.dataset] = NOISE if row.noise > 0 else PLANTED
             else:
                 kinds[row.dataset] = UNSURE if row.dataset in known else CERTAIN

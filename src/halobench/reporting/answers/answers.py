@@ -18,7 +18,7 @@ from halobench.storage import files
 def answers(tables: Mapping[str, pd.DataFrame]) -> list[Answer]:
     """Answer the four questions from an experiment's tables metrics, radii and runs."""
     metrics, runs = tables["metrics"], tables["runs"]
-    return [reach(tables["radii"], runs), *(answer(metrics, runs) for answer in (temperature, mixup, maps))]
+    return [reach(tables["radii"], runs, metrics), *(answer(metrics, runs) for answer in (temperature, mixup, maps))]
 
 
 def write_answers(path: Path, all_answers: Sequence[Answer], claims: Sequence[Mapping[str, str]] = ()) -> None:

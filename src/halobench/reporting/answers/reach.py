@@ -55,7 +55,7 @@ RANDOM_STYLE, OF_MLPS = Style("#D55E00", "o"), Style("#F0A35E", "o")
 BLUE, INK = "#1F4E9E", "#222222"
 
 
-def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+def reach(radii: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> Answer:
     """Answer from median relative radii around training samples (evaluation samples for models trained elsewhere)."""
     table = table_views.by_kind(radii)
     table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
@@ -87,7 +87,7 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         return Answer("reach", QUESTION, MISSING)
     at_random, at_worst = ((probe, "certainty", "none") for probe in (random, worst))
     reached = pd.concat([measured[key]["mean"] for key in (at_random, at_worst) if len(measured[key])])
-    populations = Populations.of(runs)
+    populations = Populations.of(runs, metrics)
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
     detail = [_null(null, measured[at_random], populations) if len(null) else ""]
     if ends := _ways(measured[worst, "certainty", "exact"], populations):

@@ -25,6 +25,6 @@ SHOWS = ("sphere", "manifold", "mixup_line", "nearest_other", "adversarial")
 
 
 @styled
-def draw(radii: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+def draw(radii: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Draw the answer with a row per data set and model."""
-    return answer_page(reach(radii, runs))
+    return answer_page(reach(radii, runs, metrics))
