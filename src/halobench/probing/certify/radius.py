@@ -79,7 +79,7 @@ def certified(
     beta: float,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return certified radii without checking the arguments; call `tick` before trying each ball."""
+    """Return certified radii (n,) without checking the arguments; call `tick` before each ball per sample."""
     samples, targets = inputs.detach().cpu().double().clone(), torch.from_numpy(labels)
     network = exact_network(model, samples)
     with torch.no_grad():

@@ -47,7 +47,7 @@ def harmless(shares: pd.Series) -> bool:
 
 
 def except_mlps(table: pd.DataFrame) -> bool:
-    """Return whether a loss wins most pairs without MLPs and loses none, but wins few with MLPs and loses more.
+    """Return whether a loss wins most pairs without MLPs and loses none, but wins few with MLPs, fewer than it loses.
 
     There must be at least two pairs of each kind, and every model's architecture must be known."""
     mlps, others = (table[(table["architecture"] == MLP) == which] for which in (True, False))

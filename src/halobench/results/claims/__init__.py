@@ -4,8 +4,8 @@ The rules, in short:
 
 - *The seed is the unit.* A seed determines the split, the label noise and the initialisation, so seeds are the
   replicates, and intervals are 95% Student's t intervals over seeds. Seeds that resample the same samples are
-  correlated, so the correction of Nadeau and Bengio (2003), the ratio of test to training samples, is added to 1 / n in
-  the variance of their mean. ``runs.seed_correction`` has the correction for each data set.
+  correlated, so the variance of a mean over n seeds has the factor 1 / n plus the correction of Nadeau and Bengio
+  (2003), the ratio of test to training samples. ``runs.seed_correction`` has the correction for each data set.
 - *Differences are paired* within each data set x model x seed, so the variation that two methods share cancels out.
 - *Only cells that the claim is about count.* The paper's argument is about models that interpolate, so other cells are
   excluded and counted. A claim's ``interpolating`` lists the losses whose cells must interpolate (by default, all the
