@@ -544,6 +544,9 @@ def test_the_null_is_one_of_random_directions_from_the_attack():
     radii = radii_of(PAIRS)
     answer = reach_of(radii, runs_of(radii))
     assert "random direction, if boundaries were flat" in words(page(answer))
+    at_once = radii.assign(relative_median=radii["relative_median"].mask(radii["quantity"] == "half_spaces", 0.0))
+    assert "boundaries that are flat" in answer.detail
+    assert "boundaries that are flat" not in reach_of(at_once, runs_of(radii)).detail
     for fewer in (radii[radii["probe"] != "sphere"], radii[radii["quantity"] != "half_spaces"]):
         without = reach_of(fewer, runs_of(radii))
         assert without.spans.empty

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -307,6 +307,11 @@ class Populations(NamedTuple):
         parts = {where: part for where, part in parts.items() if len(part)}
         populations = {UNSURE if name in uncertain else name for name in kinds}
         return parts if parts and len(populations) > 1 else {"": values}
+
+    def described(self, values: pd.DataFrame, describe: Callable[[pd.DataFrame], str]) -> str:
+        """Return what `describe` says of each population's pairs as text, or "" if there are no pairs."""
+        parts = self.parts(values) if len(values) else {}
+        return ", and ".join(f"{describe(part)} {where}".rstrip() for where, part in parts.items())
 
 
 def if_mixed(values: pd.DataFrame, kinds: Mapping[str, str]) -> Mapping[str, str]:

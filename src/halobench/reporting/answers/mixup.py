@@ -81,8 +81,8 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     won = pd.concat([outcomes(of_loss["exact", loss]).assign(loss=loss) for loss in first])
     won = won[won["won"] & won["dataset"].isin(populations.known)]
     left = means_of(others["none"].droplevel("base"), runs).merge(won[GROUP])
-    kls = [f"{spread(part['mean'])} {where}".rstrip() for where, part in populations.parts(left).items()]
-    still = f"Where it wins, it still leaves a KL, in nats, of {', and of '.join(kls)}." if len(left) else ""
+    kls = populations.described(left, lambda part: f"of {spread(part['mean'])}")
+    still = f"Where it wins, it still leaves a KL, in nats, {kls}." if kls else ""
     both = if_mixed(gaps["exact"], kinds)
     series = [
         Series("" if i else labels.loss_label(loss), styles[loss], part, mlps)

@@ -90,9 +90,9 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> Ans
     populations = Populations.of(runs, metrics)
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
     detail = [_null(null, measured[at_random], populations) if len(null) else ""]
-    if ends := _ways(measured[worst, "certainty", "exact"], populations):
+    if ends := populations.described(measured[worst, "certainty", "exact"], way):
         detail += [f"After the optimal temperature, certainty ends {WAYS[worst]} after {ends}."]
-    if alters := _ways(measured[changes, "decision", "none"], populations):
+    if alters := populations.described(measured[changes, "decision", "none"], way):
         detail += [f"The decision, which no temperature alters, changes {WAYS[changes]} after {alters}."]
     by_pair = {
         which: counted(measured[key]).set_index(GROUP)["mean"]
@@ -140,12 +140,6 @@ def way(values: pd.DataFrame) -> str:
     return spread(values["mean"], ".0%", median=not more) + (" or more" if more else "")
 
 
-def _ways(values: pd.DataFrame, populations: Populations) -> str:
-    """Return the range of medians in each population as text, or "" if there are no medians."""
-    parts = populations.parts(values) if len(values) else {}
-    return ", and ".join(f"{way(part)} {where}".rstrip() for where, part in parts.items())
-
-
 def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, nowhere: bool) -> str:
     """Say, for each population, after what distance certainty ends in the worst direction and in random directions."""
     if nowhere:
@@ -162,18 +156,16 @@ def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, n
 
 
 def _null(null: pd.DataFrame, random: pd.DataFrame, populations: Populations) -> str:
-    """Compare how far certainty reaches in random directions with the null, and count the ratios of at most 2."""
+    """Compare how far certainty reaches in random directions with the null; return "" if no null is above 0."""
     both = random.merge(null[null["mean"] > 0], on=GROUP, suffixes=("", "_null"))
-    both["ratio"] = both["mean"] / both["mean_null"]
-    said = []
-    for where, part in populations.parts(both).items():
+
+    def times(part: pd.DataFrame) -> str:
         more, twice = "or more " if part["open"].any() else "", int((~part["open"] & (part["ratio"] <= 2)).sum())
-        counts = f"(at most twice as far on {twice} of {pairs(part)})"
-        said.append(f"{spread(part['ratio'], '.1f')} {more}times as far {counts} {where}".rstrip())
-    return (
-        f"In random directions, compared with boundaries that are flat at the worst distance, it reaches"
-        f" {', and '.join(said)}."
-    )
+        return f"{spread(part['ratio'], '.1f')} {more}times as far (at most twice as far on {twice} of {pairs(part)})"
+
+    said = populations.described(both.assign(ratio=both["mean"] / both["mean_null"]), times)
+    flat = "In random directions, compared with boundaries that are flat at the worst distance, it reaches"
+    return f"{flat} {said}." if said else ""
 
 
 def _limit(table: pd.DataFrame, around: str) -> str:
