@@ -421,6 +421,11 @@ def records(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "records.json").read_text())
 
 
+def commit(record: Mapping[str, Any]) -> str:
+    """Return the commit that a record names, and whether files had been edited since."""
+    return record["commit"][:7] + " with edits" * record["commit"].endswith("-dirty")
+
+
 def runs_table() -> str:
     """Return the table of published runs, from their records."""
     lines = ["| run | models | seeds | minutes on one core | finished | commit |", "|---|---|---|---|---|---|"]
@@ -431,7 +436,7 @@ def runs_table() -> str:
         low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
         seeds = f"{low}" if low == high else f"{low} to {high}"
         minutes = math.ceil(table(folder.name, "jobs")["seconds"].sum() / 60)
-        cells = [folder.name, len(runs), seeds, minutes, record["finished"][:10], record["commit"][:7]]
+        cells = [folder.name, len(runs), seeds, minutes, record["finished"][:10], commit(record)]
         lines.append(f"| {' | '.join(map(str, cells))} |")
         hardware = record["hardware"]
         machines.append(f"{hardware['processor']}, {hardware['cores']} cores, {hardware.get('gpu', 'no GPU')}")

@@ -56,7 +56,7 @@ def landing() -> str:
         record, top = published.records(published.PUBLISHED / run)["aggregate"], f"runs/{run}/"
         at = {page: rendering.site_address(page, run, f"{top}tables/{run}/", top) for page in rendering.SITE}
         shown = ", ".join(f"[{page}]({at[page]})" for page in ("explorer", "leaderboard", "claims", "figures"))
-        origin = f"{len(published.table(run, 'runs'))} | {record['finished'][:10]} ({record['commit'][:7]})"
+        origin = f"{len(published.table(run, 'runs'))} | {record['finished'][:10]} ({published.commit(record)})"
         rows.append(f"| **[{title}]({top}index.html)**<br>{question}<br>{shown} | {origin} |")
     return LANDING + "\n".join(rows) + "\n"
 

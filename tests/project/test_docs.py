@@ -267,6 +267,12 @@ def test_a_published_run_has_the_pages_of_a_run_from_its_tables_alone(tmp_path, 
         assert tmp_path / "one/controls-passes" / page in pages
 
 
+def test_lists_of_runs_say_which_had_uncommitted_edits():
+    edited = "| controls-apart | 108 | 3 | 58 | 2026-12-02 | 676a02e with edits |"
+    assert edited in script("published").runs_table()
+    assert "(676a02e with edits)" in script("runs").landing()
+
+
 def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     """By page and line, whether it is the page or the table that was changed, and also if the table has no such row."""
     published = script("published")
