@@ -291,7 +291,7 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
     left_out = ", ".join(name for name in FAMILIES if name not in ladder.families)
     removed, more, left = ladder.temperature, ladder.richer_map, number(ladder.training.value)
     (low, high), per_class = ladder.training_range, used / classes
-    span = f"between {number(low)} and {number(high)}"
+    span = f"between {number(low)} and {number(high)}" if low > 0 else f"at most {number(high)}"
     sentences = _joined(
         f"Of an NLL of {number(ladder.nll.value)}{some}, a temperature removes {_with_interval(removed)}, and a richer "
         f"map of the probabilities could remove at least {_with_interval(more)}. The best map found leaves {left}. "
