@@ -396,7 +396,8 @@ def grid(name: str) -> str:
                 name = spec["claims"].get(label)
                 texts.append(cell(f"claims.{name} {column.removeprefix('claim ')}", defaults, None) if name else "")
             else:
-                texts.append(cell(f"{query} {column}", defaults, spec.get("missing")))
+                ours, *other = re.split(r" (?=(?:minus|over) )", query)  # what a column says is of both sides
+                texts.append(cell(" ".join([ours, column, *other]), defaults, spec.get("missing")))
         rows.append(texts)
     return "\n\n" + "\n".join(f"| {' | '.join(texts)} |" for texts in rows) + "\n\n"
 
