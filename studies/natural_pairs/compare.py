@@ -13,8 +13,9 @@ Predictions, written before the first run:
 5. ``partner`` is best on at most 8 pairs, since no classes were made to overlap.
 
 Result: with the present rule of ``auto``, 3 is wrong, and the others hold (26 pairs; 37; 10, by up to .039; 7 of 10
-and 18 of 30; 2, and a tie on a third). All ten pairs have at most 171 calibration samples, and with few samples, ``auto`` stays closer to the
-uncalibrated logits than TS does. With the rule of the first run, which always calibrated, all five held.
+and 18 of 30; 2, and a tie on a third). All ten pairs have at most 171 calibration samples, and with few samples,
+``auto`` stays closer to the uncalibrated logits than TS does. With the rule of the first run, which always calibrated,
+all five held.
 """
 
 from __future__ import annotations
