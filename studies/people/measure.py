@@ -31,7 +31,7 @@ from halobench.storage import tables_io
 from halobench.training.train_cell import predict
 from studies.people import blocks
 from studies.people.blocks import label_columns
-from studies.votes.compare import SCORES, item_scores, permuted
+from studies.votes.compare import SCORES, item_scores, judge, permuted
 from studies.votes.predictions import end_with
 
 OUT, ORACLE = (Path(__file__).with_name(name) for name in ("cells.csv", "oracle.csv"))
@@ -65,11 +65,11 @@ def measured(folder: Path) -> list[dict[str, Any]]:
         choosing = fit_temperature(val[choose], labels[choose]).nll
         row = {**about, "half": half, "choosing": choosing, "T": maps["TS"].T}
         for name, logits in {"none": test, **{name: each.logits(test) for name, each in maps.items()}}.items():
-            scores = item_scores(logits, of_test).mean(axis=0)
+            scores = item_scores(logits, judge(of_test)).mean(axis=0)
             row |= {f"{score}_{name}": value for score, value in zip(SCORES, scores, strict=True)}
         if options["labels"] in OTHER_WORLD:
             judges = people_votes(arm, block, OTHER_WORLD[options["labels"]])[cell.data.splits["test"].index]
-            row["nll_TS_other"] = float(item_scores(maps["TS"].logits(test), judges)[:, 0].mean())
+            row["nll_TS_other"] = float(item_scores(maps["TS"].logits(test), judge(judges))[:, 0].mean())
         row["nll_oracle"] = float((-np.log(by_class(arm, block)[official]) * of_test).sum() / of_test.sum())
         rows.append(row | (certainty(cell, columns, maps["TS"].beta) if arm == "N" else {}))
     return rows

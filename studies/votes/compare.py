@@ -1,10 +1,11 @@
 """Compare calibrators by people's votes on the items of saved predictions: `python -m studies.votes.compare`.
 
 Items with votes are split into halves, of which each is fitted to and scored, ten times; scores are averaged over
-splits and intervals are from a bootstrap over items. A "group" is the mean of networks that differ in their seed alone
-(MNLI, RoBERTa; SNLI, BERT; SNLI, RoBERTa), or one network (CIFAR-10H). Strata are by the entropy of half of each item's
-votes, scored on the other half, and averaged over ten draws of halves: an item counts as often as it falls into one.
-Nulls permute votes among items, for the fit and the score alike.
+splits. Intervals are from refits in resamples of the items; those of differences of second order, such as one vote's
+from all votes', are too wide. A "group" is the mean of networks that differ in their seed alone (MNLI, RoBERTa; SNLI,
+BERT; SNLI, RoBERTa), or one network (CIFAR-10H). Strata are by the entropy of half of each item's votes, scored on the
+other half, and averaged over ten draws of halves: an item counts as often as it falls into one. Nulls permute votes
+among items, for the fit and the score alike.
 
 Seen before, on one split and so exploratory: the KL of TS fitted to other items' labels (.47 to .62 on ChaosNLI), to
 labels of such items (.24 to .29) and to votes (.22 to .27), of partner on one vote with true votes (.19 to .22) and in
@@ -50,9 +51,11 @@ Result: 7, 8 and 10 hold, 3 and 4 don't, and of the others a part does.
    SNLI, .108 to .256 on CIFAR-10H).
 10. Holds: .001 for TS, and .000 to .005 for partner.
 
-The nulls "to fit only", whose permuted votes are only fitted to, were added after a look at three networks, so nothing
-was predicted of them. They are what the ranges seen before were of: permuted within prediction and majority, they cost
-partner .003 to .016 of the .024 to .066 that permuting within the prediction costs.
+Changed after the first results: strata, which were of one draw of halves of votes, intervals, which held fits fixed,
+and the ECE by votes, which was added. The nulls "to fit only", whose permuted votes are only fitted to, were added
+after a look at three networks, so nothing was predicted of them. They are what the ranges seen before were of: permuted
+within prediction and majority, they cost partner .003 to .016 of the .024 to .066 that permuting within the prediction
+costs.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
@@ -74,19 +78,19 @@ import pandas as pd
 from halobench import fit_auto, fit_partner, fit_temperature
 from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.calibrators.auto import OWN
+from halobench.calibration.metrics import ece
 from halobench.calibration.saved import Savable
-from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
+from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, predictions, softmax
 from halobench.core.seeding import generator
 from halobench.storage.files import replacing
 from studies.votes.predictions import Network, end_with, networks
 
 OUT = Path(__file__).parent
-SEED, RESAMPLES, DRAWS = 0, 1000, 10  # draws of halves of votes, for strata
+SEED, DRAWS = 0, 10  # draws of halves of votes, for strata
 SCORES = ("nll", "kl", "excess_brier")
 UNCALIBRATED, OTHERS, UNIFORM = "uncalibrated", "TS, labels of other items", "uniform guess"
 CLASS_SHARES, TABLE = "shares of classes", "shares by predicted class"
 STRATA = ("least split", "middle", "most split")
-ITEMS = "items"  # how often each counts, as if that were a score
 TRUE, NULLS = "true votes", ("permuted within the prediction", "permuted within prediction and majority")
 FIT_ONLY = " to fit only"
 ALL_NULLS = (*NULLS, *(null + FIT_ONLY for null in NULLS))
@@ -115,7 +119,16 @@ DIFFERENCES = (
     *((f"{row}; {null}", f"{row}; {TRUE}") for row in ROWS_OF_NULLS for null in ALL_NULLS),
     *(tuple(f"{row}; {world}" for row in ROWS_OF_NULLS[::-1]) for world in (TRUE, *ALL_NULLS)),
 )
-Scores = Mapping[str, np.ndarray]  # by row: each item's, (n, 3)
+ROWS_OF_ECE = tuple(row for row in ROWS if row.startswith("TS"))
+NOT_REFITTED = tuple(row for row in ROWS if row.startswith(("matrix", "auto")))  # too slow
+Means = Mapping[str, np.ndarray]  # by row, of the `SCORES`
+
+
+class Times(NamedTuple):
+    """How often each item, (n,), and each of the further items counts."""
+
+    items: np.ndarray
+    others: np.ndarray
 
 
 def shares(votes: np.ndarray) -> np.ndarray:
@@ -151,10 +164,10 @@ def permuted(votes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) ->
     return result
 
 
-def null_world(votes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> Sequence[np.ndarray]:
-    """Return votes to fit to, permuted within groups, and two that score the fit: the same, and the true ones."""
+def null_world(votes: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Sequence[Judge]]:
+    """Return votes to fit to, permuted within groups, and two that judge the fit: the same, and the true ones."""
     moved = permuted(votes, groups, rng)
-    return moved, moved, votes
+    return moved, [judge(moved), judge(votes)]
 
 
 def half_of(votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -179,18 +192,40 @@ def plug_in_entropy(votes: np.ndarray) -> np.ndarray:
     return -(q * np.log(np.where(q > 0, q, 1))).sum(axis=1)
 
 
-def item_scores(logits: np.ndarray, votes: np.ndarray) -> np.ndarray:
-    """Score logits by votes (n, k); return the `SCORES` of each item, (n, 3), NaN if they need more than one vote.
+class Judge(NamedTuple):
+    """What scores need of votes: each item's weight, and times that, its shares, entropy and posterior's square."""
 
-    NLL is the mean over votes. KL is NLL minus the votes' entropy with Miller and Madow's correction. Excess Brier is
-    the squared distance from the posterior, without bias: the square of the posterior is estimated from pairs of votes.
+    weight: np.ndarray
+    shares: np.ndarray  # (n, k); the others are (n,)
+    entropy: np.ndarray
+    square: np.ndarray
+
+
+def judge(votes: np.ndarray) -> Judge:
+    """Return what scores need of votes (n, k), NaN for what needs more than one vote.
+
+    The entropy has Miller and Madow's correction. The square of the posterior is estimated from pairs of votes.
     """
-    m, q, p = votes.sum(axis=1), shares(votes), softmax(logits)
-    nll = cross_entropy(logits, q)
+    m = votes.sum(axis=1)
     entropy = plug_in_entropy(votes) + ((votes > 0).sum(axis=1) - 1) / (2 * m)
     square = (votes * (votes - 1)).sum(axis=1) / np.maximum(m * (m - 1), 1)
-    several = np.stack([nll - entropy, (p * p - 2 * p * q).sum(axis=1) + square], axis=1)
-    return np.column_stack([nll, np.where(m[:, None] > 1, several, np.nan)])
+    return Judge(np.ones(len(votes)), shares(votes), *np.where(m > 1, (entropy, square), np.nan))
+
+
+def together(judges: Sequence[Judge], inside: np.ndarray) -> Judge:
+    """Add up judges of the same items; `inside` (number of judges, n) says of each which items count."""
+    return Judge(*(np.einsum("dn,dn...->n...", inside, np.stack(part)) for part in zip(*judges, strict=True)))
+
+
+def item_scores(logits: np.ndarray, by: Judge) -> np.ndarray:
+    """Return the `SCORES` of each item, (n, 3): the mean NLL over votes, its excess over the entropy, excess Brier.
+
+    Excess Brier is the squared distance from the posterior, without bias. All are times the item's weight.
+    """
+    p = np.empty(logits.shape)
+    nll = cross_entropy(logits, by.shares, p)
+    brier = (p * (p * by.weight[:, None] - 2 * by.shares)).sum(axis=1) + by.square
+    return np.stack([nll, nll - by.entropy, brier], axis=1)
 
 
 def shares_by_prediction(top: np.ndarray, votes: np.ndarray) -> np.ndarray:
@@ -207,111 +242,183 @@ def predicted(
     fit: np.ndarray,
     test: np.ndarray,
     rng: np.random.Generator,
+    times: Times,
 ) -> dict[str, np.ndarray]:
-    """Return the logits of the items `test` by row, from what is fitted to the items `fit`."""
+    """Return the logits of the items `test` by row, from what is fitted to the items `fit`, each as often as it counts.
+
+    All copies of an item have the same drawn vote.
+    """
     z, some, top = network.logits, votes[fit], network.logits.argmax(axis=1)
+    drawn = {"labels": network.labels[fit], "majority": majority(some, rng), "one vote": one_vote(some, rng)}
+    copies = np.repeat(np.arange(len(fit)), times.items[fit])
+    targets = {kind: each[copies] for kind, each in (drawn | {"votes": some}).items()}
+    fit, some = fit[copies], some[copies]
     mean = np.log(shares(some).mean(axis=0))
     found = {UNCALIBRATED: z[test], UNIFORM: np.zeros_like(z[test]), CLASS_SHARES: np.tile(mean, (len(test), 1))}
     found[TABLE] = np.log(shares_by_prediction(top[fit], some))[top[test]]
     if network.others is not None:
-        found[OTHERS] = fit_temperature(*network.others).logits(z[test])
-    targets = {"labels": network.labels[fit], "majority": majority(some, rng), "one vote": one_vote(some, rng)}
-    targets["votes"] = some
+        others = (np.repeat(each, times.others, axis=0) for each in network.others)
+        found[OTHERS] = fit_temperature(*others).logits(z[test])
     for row in rows:
         method, kind = row.split(", ")
         found[row] = fitted(method, z[fit], targets[kind]).logits(z[test])
     return found
 
 
-def averaged(
+def scored(
     network: Network,
-    splits: int,
+    split: int,
     rows: Sequence[str],
-    world: Callable[[np.random.Generator], Sequence[np.ndarray]],
-) -> list[Scores]:
-    """Score each row on each item, averaged over `splits` into halves, each of which is fitted to and scored.
+    world: Callable[[np.random.Generator], tuple[np.ndarray, Sequence[Judge]]],
+    times: Times,
+) -> Sequence[Means]:
+    """Return each row's mean scores, by what is fitted to the half of the items that an item isn't in.
 
-    For each split, `world` returns votes to fit to, and then the votes to score by, for each of the results.
+    `world` returns votes to fit to, and who judges each of the results.
     """
-    sums: list[Scores] = []
-    for split in range(splits):
-        rng = generator(SEED, "votes", network.items, split)
-        votes, *judges = world(rng)
-        halves = np.array_split(rng.permutation(len(votes)), 2)
-        sums = sums or [defaultdict(lambda: np.zeros((len(network.logits), len(SCORES)))) for _ in judges]
-        for fit, test in (halves, halves[::-1]):
-            for row, logits in predicted(network, votes, rows, fit, test, rng).items():
-                for scores, judge in zip(sums, judges, strict=True):
-                    scores[row][test] += item_scores(logits, judge[test]) / splits
-    return sums
+    rng = generator(SEED, "votes", network.items, split)
+    votes, judges = world(rng)
+    halves = np.array_split(rng.permutation(len(votes)), 2)
+    found: list[dict[str, np.ndarray]] = [defaultdict(lambda: np.zeros(len(SCORES))) for _ in judges]
+    for fit, test in (halves, halves[::-1]):
+        for row, logits in predicted(network, votes, rows, fit, test, rng, times).items():
+            for means, by in zip(found, judges, strict=True):
+                inside = Judge(*(part[test] for part in by))
+                means[row] += times.items[test] @ item_scores(logits, inside) / (times.items @ by.weight)
+    return found
 
 
-def measure(network: Network, splits: int) -> dict[tuple[str, str], Scores]:
-    """Return the scores of a network's items by table and population."""
+def measurer(network: Network) -> Callable[[int, Times, Sequence[str]], dict[tuple[str, str], Means]]:
+    """Return what measures a network in a split: mean scores by table and population.
+
+    The function's arguments are the split, how often each item counts, and the rows that aren't measured.
+    """
     votes = network.votes
     if votes is None:
         labels = mass_of(network.labels, network.logits.shape[1])
-        return {("networks", "all"): averaged(network, splits, ROWS_OF_LABELS, lambda rng: (labels, labels))[0]}
+        alone = labels, [judge(labels)]
+        return lambda split, times, _: {
+            ("networks", "all"): scored(network, split, ROWS_OF_LABELS, lambda rng: alone, times)[0]
+        }
     rng = generator(SEED, "votes", network.items, "halves")
     firsts = [half_of(votes, rng) for _ in range(DRAWS)]
-    whole, *held = averaged(network, splits, ROWS, lambda rng: (votes, votes, *(votes - first for first in firsts)))
-    found: dict[tuple[str, str], Scores] = {("networks", "all"): whole}
+    rests = [judge(votes - first) for first in firsts]
     drawn = np.array([strata(first) for first in firsts])  # of each draw, each item
-    for number, name in enumerate(STRATA):
-        inside = drawn == number
-        weights = inside[:, :, None] / inside.mean()
-        counted = {
-            row: np.mean([weight * scores[row] for weight, scores in zip(weights, held, strict=True)], axis=0)
-            for row in whole
-        }
-        found["strata", name] = counted | {ITEMS: weights.mean(axis=0)}
+    places = [("networks", "all"), *(("strata", name) for name in STRATA)]
+    true = votes, [judge(votes), *(together(rests, drawn == number) for number in range(len(STRATA)))]
     k, top = votes.shape[1], network.logits.argmax(axis=1)
-    nulls = {f"{row}; {TRUE}": whole[row] for row in ROWS_OF_NULLS}
     tied = generator(SEED, "votes", network.items, "ties")
-    for name, groups in zip(NULLS, (top, top * k + majority(votes, tied)), strict=True):
-        world = partial(null_world, votes, groups)
-        for ending, scores in zip(("", FIT_ONLY), averaged(network, splits, ROWS_OF_NULLS, world), strict=True):
-            nulls |= {f"{row}; {name}{ending}": scores[row] for row in ROWS_OF_NULLS}
-    return found | {("nulls", "all"): nulls}
+    groups = dict(zip(NULLS, (top, top * k + majority(votes, tied)), strict=True))
+
+    def measure(split: int, times: Times, without: Sequence[str]) -> dict[tuple[str, str], Means]:
+        rows = [row for row in ROWS if row not in without]
+        found = dict(zip(places, scored(network, split, rows, lambda rng: true, times), strict=True))
+        nulls = {f"{row}; {TRUE}": found["networks", "all"][row] for row in ROWS_OF_NULLS}
+        for name, group in groups.items():
+            worlds = scored(network, split, ROWS_OF_NULLS, partial(null_world, votes, group), times)
+            for ending, means in zip(("", FIT_ONLY), worlds, strict=True):
+                nulls |= {f"{row}; {name}{ending}": means[row] for row in ROWS_OF_NULLS}
+        return found | {("nulls", "all"): nulls}
+
+    return measure
 
 
-def summary(scores: Scores, rng: np.random.Generator) -> pd.DataFrame:
-    """Return means over items of scores and of their `DIFFERENCES`, with 95% intervals from a bootstrap over items.
+def true_label_ece(network: Network, votes: np.ndarray, splits: int) -> dict[str, float]:
+    """Return each row's ECE by people's votes, averaged over splits: its accuracies are mean shares of votes."""
+    q, found = shares(votes), defaultdict(list)
+    for split in range(splits):
+        rng = generator(SEED, "votes", network.items, split)
+        halves = np.array_split(rng.permutation(len(q)), 2)
+        confident: dict[str, np.ndarray] = defaultdict(
+            lambda: np.empty((2, len(q)))
+        )  # confidence and expected accuracy
+        for fit, test in (halves, halves[::-1]):
+            for row, logits in predicted(network, votes, ROWS_OF_ECE, fit, test, rng, once(network)).items():
+                top, confidence = predictions(softmax(logits))
+                confident[row][:, test] = confidence, q[test, top]
+        for row, (confidence, correct) in confident.items():
+            found[row].append(ece.score(confidence, correct))
+    return {row: float(np.mean(values)) for row, values in found.items()}
 
-    If the items count more or less often (`ITEMS`), each mean is a ratio, in each resample.
+
+def resampled(network: Network, resample: int) -> Times:
+    """Return how often each item, and each of the further items, counts in a resample, the same for a set of items."""
+    rng = generator(SEED, "votes", network.items, "bootstrap", resample)
+    sizes = len(network.logits), 0 if network.others is None else len(network.others[1])
+    return Times(*(np.bincount(rng.integers(size, size=size), minlength=size) for size in sizes))
+
+
+def once(network: Network) -> Times:
+    """Count each item once."""
+    return Times(*(np.ones(size, int) for size in map(len, resampled(network, 0))))
+
+
+def two_splits(resample: int, splits: int) -> tuple[int, int]:
+    """Return the splits in which a resample is refitted: neighbours, in turn."""
+    return resample % splits, (resample + 1) % splits
+
+
+def summary(splits: Sequence[Means], refits: Sequence[tuple[Means, Means]]) -> pd.DataFrame:
+    """Return scores, averaged over splits, and their `DIFFERENCES`, with 95% intervals by refits in resamples of items.
+
+    Resample b is refitted in `two_splits`. How much each differs from its split has a variance and, between the two,
+    a covariance; these give the variance of the mean over all splits. The interval is 1.96 standard deviations to
+    each side, since quantiles would be moved: fits to resamples are worse on average. NaN: not refitted.
     """
-    rows = [row for row in scores if row != ITEMS]
+    rows, unknown = list(splits[0]), np.full(len(SCORES), np.nan)
     pairs = [(row, "") for row in rows] + [pair for pair in DIFFERENCES if set(pair) <= set(rows)]
-    values = np.stack([scores[row] - (scores[minus] if minus else 0.0) for row, minus in pairs], axis=1)
-    n, values = len(values), values.reshape(len(values), -1)
-    times = scores.get(ITEMS, np.ones((n, 1)))
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-    low, high = np.quantile(weights @ values / (weights @ times), (0.025, 0.975), axis=0)
+
+    def values(found: Means) -> np.ndarray:
+        return np.array([found.get(row, unknown) - (found.get(minus, unknown) if minus else 0) for row, minus in pairs])
+
+    own = np.array([values(each) for each in splits])
+    at = np.array([two_splits(number, len(own)) for number in range(len(refits))])
+    moved = np.array([[values(each) for each in two] for two in refits]) - own[at]
+    moved -= moved.mean(axis=0)
+    variance, covariance = (moved**2).mean(axis=(0, 1)), (moved[:, 0] * moved[:, 1]).mean(axis=0).clip(0)
+    half = 1.96 * np.sqrt(covariance + (variance - covariance).clip(0) / len(own)).ravel()
+    value = own.mean(axis=0).ravel()
     table = pd.DataFrame([(*pair, score) for pair in pairs for score in SCORES], columns=["row", "minus", "score"])
-    table = table.assign(value=values.mean(axis=0) / times.mean(), low=low, high=high, n=n).dropna(subset="value")
+    table = table.assign(value=value, low=value - half, high=value + half).dropna(subset="value")
     return table[(table["minus"] == "") | (table["score"] != "kl")]  # a difference of KL is that of NLL
 
 
-def tables(found: Iterable[Network], splits: int) -> dict[str, pd.DataFrame]:
+def tables(found: Iterable[Network], splits: int, resamples: int) -> dict[str, pd.DataFrame]:
     """Return the tables by name. Networks of a group that follow each other are also averaged, as "GROUP, mean"."""
     parts = defaultdict(list)
     for group, members in itertools.groupby(found, key=lambda network: (network.items, network.group)):
         measured = {}
         for network in members:
             started = time.monotonic()
-            measured[network.name] = measure(network, splits)
+            measure = measurer(network)
+            measured[network.name] = [
+                *(measure(split, once(network), ()) for split in range(splits)),
+                *(
+                    measure(split, resampled(network, b), NOT_REFITTED)
+                    for b in range(resamples)
+                    for split in two_splits(b, splits)
+                ),
+            ]
             print(f"{network.name}: {time.monotonic() - started:.0f} s", flush=True)
+            if network.votes is not None:
+                errors = pd.Series(true_label_ece(network, network.votes, splits)).rename_axis("row")
+                parts["ece"].append(errors.reset_index(name="ece").assign(network=network.name, items=group[0]))
         every = list(measured.values())
         if len(every) > 1:
-            measured[f"{group[1]}, mean"] = {
-                place: {row: np.mean([each[place][row] for each in every], axis=0) for row in every[0][place]}
-                for place in every[0]
-            }
-        for name, populations in measured.items():
-            for (table, population), scores in populations.items():
+            measured[f"{group[1]}, mean"] = [
+                {
+                    place: {row: np.mean([each[place][row] for each in same], axis=0) for row in same[0][place]}
+                    for place in same[0]
+                }
+                for same in zip(*every, strict=True)
+            ]
+        for name, results in measured.items():
+            for table, population in results[0]:
                 where = {"network": name, "items": group[0], "population": population}
-                frame = summary(scores, generator(SEED, "votes", group[0], "bootstrap"))
-                parts[table].append(pd.DataFrame(where, index=frame.index).join(frame))
+                of_place = [result[table, population] for result in results]
+                refits = of_place[splits:]
+                frame = summary(of_place[:splits], list(zip(refits[::2], refits[1::2], strict=True)))
+                parts[table].append(pd.DataFrame(where, index=frame.index).join(frame).assign(n=len(network.logits)))
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
 
@@ -320,10 +427,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare calibrators by people's votes.")
     parser.add_argument("--splits", type=int, default=10, help="into halves, each of which is fitted to and scored")
     parser.add_argument("--out", type=Path, default=OUT, help="the folder to write to")
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=200,
+        help="of the items, to each of which all rows but matrix and auto are fitted",
+    )
     options = parser.parse_args(arguments)
-    if options.splits < 1:
-        parser.error(f"--splits is {options.splits}; 1 or more would be right")
-    for name, table in tables(networks(), options.splits).items():
+    for name, least in (("splits", 1), ("resamples", 2)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name} is {getattr(options, name)}; {least} or more would be right")
+    for name, table in tables(networks(), options.splits, options.resamples).items():
         with replacing(options.out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.5f")
     return 0

@@ -33,14 +33,14 @@ def test_excess_brier_is_the_squared_distance_from_the_posterior_in_the_mean_ove
     chances = POSTERIOR[sequences].prod(axis=1)
     votes = np.eye(3)[sequences].sum(axis=1)
     p = np.array([0.2, 0.7, 0.1])
-    nll, _, excess = chances @ compare.item_scores(np.tile(np.log(p), (len(votes), 1)), votes)
+    nll, _, excess = chances @ compare.item_scores(np.tile(np.log(p), (len(votes), 1)), compare.judge(votes))
     assert nll == pytest.approx(-POSTERIOR @ np.log(p))
     assert excess == pytest.approx(((p - POSTERIOR) ** 2).sum())
 
 
 def test_kl_is_nll_minus_the_entropy_with_miller_and_madows_correction():
     """One item's votes are split 3 : 1 (two classes of three), the other has a single vote, so neither KL nor Brier."""
-    scores = compare.item_scores(np.zeros((2, 3)), np.array([[3, 1, 0], [0, 0, 1]]))
+    scores = compare.item_scores(np.zeros((2, 3)), compare.judge(np.array([[3, 1, 0], [0, 0, 1]])))
     entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25)) + 1 / 8
     assert scores[0] == pytest.approx([np.log(3), np.log(3) - entropy, 1 / 3 - 2 / 3 + 0.5])
     assert scores[1, 0] == pytest.approx(np.log(3))
@@ -84,34 +84,11 @@ def test_shares_by_prediction_include_one_item_of_mean_shares():
     assert table == pytest.approx(np.array([[2 / 3, 1 / 3], [1 / 4, 3 / 4]]))
 
 
-def test_a_summary_has_means_differences_and_intervals_that_cover():
-    scores = {"TS, votes": RNG(0).normal(size=(400, 3)), compare.UNIFORM: np.ones((400, 3))}
-    table = compare.summary(scores, RNG(1)).set_index(["row", "minus", "score"])
-    own, difference = table.loc[("TS, votes", "", "nll")], table.loc[("TS, votes", compare.UNIFORM, "nll")]
-    assert own["value"] == pytest.approx(scores["TS, votes"][:, 0].mean())
-    assert difference["value"] == pytest.approx(own["value"] - 1)
-    assert (own["high"] - own["low"]) / 2 == pytest.approx(1.96 / 20, rel=0.15)
-    assert ("TS, votes", compare.UNIFORM, "kl") not in table.index
-
-
-def test_the_mean_of_items_that_count_more_or_less_often_is_a_ratio_in_each_resample():
-    """So a score that is the same for all items has no interval, and none depends on the unit of the weights."""
-    counted = RNG(0).integers(3, size=(400, 1)) / 1.0
-    own = RNG(2).normal(size=(400, 3))
-    scores = {compare.UNIFORM: np.full((400, 3), 1.1) * counted, "TS, votes": own * counted, compare.ITEMS: counted}
-    table = compare.summary(scores, RNG(1)).set_index(["row", "minus", "score"])
-    assert compare.ITEMS not in table.index.get_level_values("row")
-    assert table.loc[(compare.UNIFORM, "", "nll"), ["value", "low", "high"]].to_numpy(float) == pytest.approx(1.1)
-    found = table.loc[("TS, votes", "", "nll")]
-    assert found["value"] == pytest.approx(np.average(own[:, 0], weights=counted[:, 0]))
-    tripled = compare.summary({row: 3 * values for row, values in scores.items()}, RNG(1))
-    assert tripled["low"].to_numpy() == pytest.approx(table["low"].to_numpy())
-
-
-def test_fewer_than_one_split_is_refused(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        compare.main(["--splits", "0"])
-    assert "--splits is 0; 1 or more would be right" in capsys.readouterr().err
+def test_fewer_than_one_split_or_two_resamples_are_refused(capsys):
+    for option, value, least in (("splits", "0", 1), ("resamples", "1", 2)):
+        with pytest.raises(SystemExit, match="2"):
+            compare.main([f"--{option}", value])
+        assert f"--{option} is {value}; {least} or more would be right" in capsys.readouterr().err
 
 
 def drawn(n: int, k: int, m: int, seed: int, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,20 +100,64 @@ def drawn(n: int, k: int, m: int, seed: int, noise: float = 0.0) -> tuple[np.nda
     return u / 2 + noise * rng.normal(size=u.shape), labels, votes
 
 
-def test_each_item_is_scored_once_per_split_by_calibrators_of_the_other_half():
+def test_each_item_is_scored_by_calibrators_of_the_other_half_as_often_as_it_counts():
     """TS finds the posterior, which the uncalibrated logits aren't; a uniform guess has an NLL of log k everywhere."""
     logits, labels, votes = drawn(600, 3, 40, 0)
     network = Network("a", "a", "a", logits, labels, votes)
     rows = ("TS, votes", "TS, one vote", "matrix, votes")
-    (scores,) = compare.averaged(network, 2, rows, lambda rng: (votes, votes))
-    means = {row: values.mean(axis=0) for row, values in scores.items()}
-    assert scores[compare.UNIFORM][:, 0] == pytest.approx(np.log(3))
-    assert scores[compare.UNCALIBRATED] == pytest.approx(compare.item_scores(logits, votes))
-    for row in rows:
-        assert means[row][0] < means[compare.UNCALIBRATED][0] - 0.05
-        assert abs(means[row][2]) < 0.01
-    again = compare.averaged(network, 2, rows, lambda rng: (votes, votes))[0]
-    assert all((again[row] == values).all() for row, values in scores.items())
+    own = compare.item_scores(logits, compare.judge(votes))
+    for times in (compare.once(network), compare.resampled(network, 0)):
+        means, again = (
+            compare.scored(network, 1, rows, lambda rng: (votes, [compare.judge(votes)]), times)[0] for _ in range(2)
+        )
+        assert means[compare.UNIFORM][0] == pytest.approx(np.log(3))
+        assert means[compare.UNCALIBRATED] == pytest.approx(np.average(own, axis=0, weights=times.items))
+        for row in rows:
+            assert means[row][0] < means[compare.UNCALIBRATED][0] - 0.05
+            assert abs(means[row][2]) < 0.01
+        assert all((again[row] == value).all() for row, value in means.items())
+
+
+def test_intervals_are_as_wide_as_results_of_new_items_spread_and_would_be_too_short_with_fixed_fits():
+    """Labels come from a sharper distribution than votes, so the cost of a fit to them depends on the items' labels."""
+    splits, rows, values, halves, fixed = 4, ("TS, labels", "TS, one vote", "TS, votes"), [], [], []
+
+    def measured(network: Network, split: int, times: compare.Times) -> compare.Means:
+        world = network.votes, [compare.judge(network.votes)]
+        return compare.scored(network, split, rows, lambda rng: world, times)[0]
+
+    for seed in range(100):
+        rng = RNG(seed)
+        logits = rng.normal(size=(200, 3))
+        votes = rng.multinomial(20, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+        labels = (2 * logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+        network = Network("a", "a", f"items {seed}", logits, labels, votes)
+        own = [measured(network, split, compare.once(network)) for split in range(splits)]
+        refits = [
+            tuple(measured(network, split, compare.resampled(network, b)) for split in compare.two_splits(b, splits))
+            for b in range(40 if seed < 10 else 2)
+        ]
+        found = compare.summary(own, refits).set_index(["row", "minus", "score"])
+        found = found.loc[[("TS, labels", "TS, votes", "nll"), ("TS, one vote", "TS, votes", "nll")]]
+        values.append(found["value"])
+        halves.append((found["high"] - found["low"]) / 2)
+        two = [compare.fitted("TS", logits, targets).logits(logits) for targets in (labels, votes)]
+        items = np.subtract(*(compare.item_scores(each, compare.judge(votes))[:, 0] for each in two))
+        fixed.append(items.std() / np.sqrt(len(items)))
+    spread, width = np.std(values, axis=0), np.mean(halves[:10], axis=0) / 1.96
+    assert width[0] == pytest.approx(spread[0], rel=0.25)
+    assert np.mean(fixed) < 0.5 * spread[0]
+    assert spread[1] < width[1] < 3 * spread[1]  # of second order, so too wide
+
+
+def test_a_summary_has_differences_and_no_interval_for_what_is_not_refitted():
+    means = {"TS, votes": np.arange(3.0), compare.UNIFORM: np.ones(3), "auto, votes": np.zeros(3)}
+    refit = {"TS, votes": np.arange(3.0) + 0.1, compare.UNIFORM: np.ones(3)}
+    table = compare.summary([means], [(refit, refit), (means, means)]).set_index(["row", "minus", "score"])
+    difference = table.loc[("TS, votes", compare.UNIFORM, "nll")]
+    assert difference.to_numpy(float) == pytest.approx([-1, -1 - 1.96 * 0.05, -1 + 1.96 * 0.05])
+    assert ("TS, votes", compare.UNIFORM, "kl") not in table.index
+    assert table.loc[("auto, votes", "", "nll")].isna().tolist() == [False, True, True]
 
 
 def test_a_network_refuses_votes_labels_or_columns_in_another_order():
@@ -277,13 +298,13 @@ def test_from_an_empty_folder_files_are_fetched_and_checked_and_tables_written(t
         place.write_bytes(content)
     monkeypatch.setenv(data_root.ROOT, str(tmp_path / "data"))
     monkeypatch.setenv(data_root.FETCH, "1")
-    monkeypatch.setattr(compare, "ROWS", tuple(row for row in compare.ROWS if not row.startswith("auto")))
+    monkeypatch.setattr(compare, "ROWS", tuple(row for row in compare.ROWS if row not in compare.NOT_REFITTED))
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served))) as server:
         monkeypatch.setenv(published_files.MIRROR, f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            assert compare.main(["--splits", "1", "--out", str(tmp_path / "tables")]) == 0
+            assert compare.main(["--splits", "1", "--resamples", "2", "--out", str(tmp_path / "tables")]) == 0
         finally:
             server.shutdown()
             thread.join()
@@ -291,7 +312,7 @@ def test_from_an_empty_folder_files_are_fetched_and_checked_and_tables_written(t
     assert said.count("fetching ") == len(contents)
     assert "CC BY-NC 4.0: not for commercial use" in said
     tables = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").iterdir()}
-    assert set(tables) == {"networks", "strata", "nulls"}
+    assert set(tables) == {"networks", "strata", "nulls", "ece"}
     assert tables["networks"]["network"].nunique() == 14 + 3  # and three means over seeds
     assert set(tables["strata"]["population"]) == set(compare.STRATA)
     assert tables["nulls"]["network"].nunique() == 11 + 3
@@ -305,18 +326,26 @@ def test_a_stratum_is_averaged_over_draws_of_halves_each_item_as_often_as_it_fal
     """Agreed items always fall into the first stratum; each of the others falls into both of the rest."""
     logits, labels, _ = drawn(60, 3, 20, 1)
     votes = np.where(np.arange(60)[:, None] < 30, 20 * np.eye(3, dtype=int)[labels], [9, 8, 3])
-    found = compare.measure(Network("net", "net", "items", logits, labels, votes), 1)
-    nll = compare.item_scores(logits, votes)[:, 0]
-    first, *rest = (found["strata", name][compare.UNCALIBRATED][:, 0] for name in compare.STRATA)
-    assert first.mean() == pytest.approx(nll[:30].mean())
-    assert all((each[30:] > 0).sum() > 20 for each in rest)
-    assert np.mean([each.mean() for each in rest]) == pytest.approx(nll[30:].mean(), rel=0.05)
+    network = Network("net", "net", "items", logits, labels, votes)
+    found = compare.measurer(network)(0, compare.once(network), compare.NOT_REFITTED)
+    nll = compare.item_scores(logits, compare.judge(votes))[:, 0]
+    first, *rest = (found["strata", name][compare.UNCALIBRATED][0] for name in compare.STRATA)
+    assert first == pytest.approx(nll[:30].mean())
+    assert np.mean(rest) == pytest.approx(nll[30:].mean(), rel=0.05)
+
+
+def test_ece_is_by_votes():
+    """A uniform guess predicts the first class, all in one bin; TS on votes finds the posterior."""
+    logits, labels, votes = drawn(600, 3, 40, 0)
+    found = compare.true_label_ece(Network("a", "a", "a", logits, labels, votes), votes, 2)
+    assert found[compare.UNIFORM] == pytest.approx(abs(1 / 3 - (votes[:, 0] / 40).mean()))
+    assert found["TS, votes"] < 0.03 < found[compare.UNCALIBRATED]
 
 
 def test_networks_of_a_group_are_also_averaged():
     logits, labels, votes = drawn(200, 3, 20, 0)
     one = Network("net 0", "net", "items", logits, labels, votes)
-    table = compare.tables([one, dataclasses.replace(one, name="net 1", logits=2 * logits)], 1)["networks"]
+    table = compare.tables([one, dataclasses.replace(one, name="net 1", logits=2 * logits)], 1, 2)["networks"]
     rows = table[(table["row"] == compare.UNCALIBRATED) & (table["score"] == "nll")].set_index("network")["value"]
     assert rows["net, mean"] == pytest.approx((rows["net 0"] + rows["net 1"]) / 2)
 
