@@ -159,7 +159,9 @@ def test_a_stages_own_file_computes_nothing(stage):
     """It isn't part of the stage's code, so an edit there reruns nothing: no arithmetic, and no library for it."""
     tree = ast.parse((PACKAGE / f"pipeline/stages/{stage}.py").read_text())
     operators = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.BinOp | ast.AugAssign)}
-    assert not [text for text in operators if not re.search(r" \| | / (?:f?'|name|file|ANSWERS)", text)], "mappings and paths"
+    assert not [text for text in operators if not re.search(r" \| | / (?:f?'|name|file|ANSWERS)", text)], (
+        "mappings and paths"
+    )
     assert not any(isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) for node in ast.walk(tree))
     imported = {name.partition(".")[0] for name in code_version._imported(tree, "halobench.pipeline.stages")}
     assert not imported & {"math", "numpy", "random", "scipy", "statistics", "torch"}
