@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import importlib
 import itertools
 import json
 import re
 import shlex
+import sys
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,7 @@ from halobench.calibration.repair import families
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.scores.metric import nll, softmax
 from halobench.cli.main import main
+from halobench.core.extras import MissingExtraError
 from halobench.pipeline.diagnose import run_diagnose
 from unit.calibration.builders import drawn, torch_lbfgs
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
@@ -141,6 +144,18 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
     assert str(path) in str(caught.value)
     with pytest.raises(SpecError, match=told):
         diagnose(change(table))
+    table.to_csv(path, index=False, sep=";")
+    with pytest.raises(SpecError, match=r"mine\.csv: its columns are separated by semicolons"):
+        diagnose_file(path)
+
+
+def test_torchs_module_says_what_to_install_and_a_diagnosis_is_shown_as_its_text(monkeypatch, flipped):
+    for name in ("torch", "halobench.torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "halobench.torch")
+    with pytest.raises(MissingExtraError, match=r'^halobench\.torch needs torch: pip install "halobench\[train\]"$'):
+        importlib.import_module("halobench.torch")
+    assert repr(flipped[-1]) == str(flipped[-1])
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ WIDTH = 80  # columns of the text
 SHOWN = 10  # the largest number of classes whose names are all listed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     """The results of `diagnose`, which are printed as sentences.
 
@@ -201,6 +201,8 @@ class Diagnosis:
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
             lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
         return "\n".join(lines + self._tables()).rstrip()
+
+    __repr__ = __str__
 
     def _tables(self) -> list[str]:
         """Return the lines of two tables: candidates out of fold and, if test samples have labels, their scores."""
