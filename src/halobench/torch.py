@@ -22,10 +22,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn import functional
-
 from halobench.calibration.arrays import as_array, as_probabilities, check_logits, check_unscaled
 from halobench.calibration.calibrator import Calibrator, CheckedMap, accepts_zeros
 from halobench.calibration.calibrators.exact import Tempering
@@ -36,6 +32,12 @@ from halobench.calibration.floor import Floored
 from halobench.calibration.saved import Savable
 from halobench.calibration.scores.sample_scores import logarithm
 from halobench.core.errors import Found, RefusedError, refuse, require
+from halobench.core.extras import explained
+
+with explained(__name__):
+    import torch
+    from torch import nn
+    from torch.nn import functional
 
 __all__ = ["Calibrated"]
 

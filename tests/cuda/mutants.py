@@ -36,6 +36,8 @@ DEVICE, LOOP, WALK = "training/device.py", "training/loop.py", "probing/ray_walk
 READ, AHEAD = "self._read(rows).to(self.device, non_blocking=True)", "images.to(self.device, non_blocking=True)"
 EPOCH, POINT = "self.check(self.steps_per_epoch - 1)", "self.check(self.step - 1)"
 UNNAMED = 'name_out_of_memory("eval_batch", recipe.eval_batch, advice), '
+KEPT = "return torch.autocast(device.type, enabled=False)"
+HOST = 'detach().to("cpu", copy=True)'
 RESTORED = 'torch.cuda.set_rng_state(tensors["random.cuda"], device)'
 MUTANTS = [
     # Precision and layout
@@ -52,7 +54,11 @@ MUTANTS = [
     Mutant(BATCHES, "size * np.dtype(images.dtype).itemsize <=", "size <=", "every number counts as a byte"),
     Mutant(WALK, "torch.from_numpy(labels).to(inputs.device)", "torch.from_numpy(labels)", "probed labels stay behind"),
     Mutant(BASE, "self.module.to(logits.device)(", "self.module(", "buffers of a loss stay on the CPU"),
-    Mutant(CHECKPOINT, 'detach().to("cpu", copy=True)', "detach().clone()", "saving needs memory of the device"),
+    Mutant(CHECKPOINT, HOST, "detach().clone()", "saving needs memory of the device"),
+    Mutant(CHECKPOINT, HOST, f"{HOST[:-1]}, non_blocking=True)", "a half-written state is saved"),
+    Mutant(
+        DEVICE, KEPT, f'{KEPT} if device.type == "cpu" else contextlib.nullcontext()', "weights are cast for each batch"
+    ),
     Mutant(CHECKPOINT, "else saved, device=parameter.device)", "else saved)", "restored counters stay on the CPU"),
     Mutant(DEVICE, 'name = "cuda" if', 'name = "cpu" if', "auto means the CPU"),
     # What is noticed

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from countdown import Countdown
 from halobench import TrainingPoints, attacked_radius, certified_radius, far_field
@@ -38,7 +39,7 @@ from halobench.training import checkpoint as checkpoints
 from halobench.training.checkpoint import Checkpoint
 from halobench.training.device import resolve_device
 from halobench.training.loop import TrainingRun, TrainingSet, fit
-from halobench.training.train_cell import train_cell
+from halobench.training.train_cell import predict, train_cell
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -167,6 +168,25 @@ def test_bf16_is_what_layers_compute_in_and_nothing_else_is(digits):
         assert seen == {(False, torch.bfloat16, LAST, True)}
     assert {weight.dtype for weight in cell.model.parameters()} == {torch.float32}
     assert {logits.dtype for logits in cell.logits.values()} == {np.dtype(np.float32)}
+
+
+class Casts(TorchDispatchMode):
+    """Counts conversions of tensors of one shape."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default and tuple(args[0].shape) == self.shape
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_are_cast_once_for_all_batches():
+    built, recipe = nn.Linear(64, 7).to(LAST), TrainSpec(precision="bf16", device=LAST, eval_batch=2)
+    with Casts((7, 64)) as casts:
+        predict(built, np.zeros((8, 64), dtype=np.float32), recipe)
+    assert casts.count == 1
 
 
 def pooling(input_shape, classes) -> nn.Module:
@@ -303,6 +323,7 @@ def test_a_resume_point_is_saved_without_any_of_the_devices_memory(digits, tmp_p
     saved = checkpoints.capture(built, optimizer)
     assert torch.cuda.max_memory_allocated(LAST) == before
     assert {tensor.device.type for tensor in saved.values()} == {"cpu"}
+    assert all(tensor.isfinite().all() for tensor in saved.values()), "all copies have arrived"
 
 
 def spec_of(model: dict, **recipe) -> dict:

@@ -169,9 +169,11 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     For two classes, False and True become 0 and 1.
     """
     labels, (n, k) = as_array(labels), shape
-    hint = (
-        " (for one-hot rows, use argmax(axis=1); counts of several labels are votes)" if labels.shape == (n, k) else ""
-    )
+    hint = ""
+    if labels.shape == (n, k):
+        several = np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) > 1).any()
+        hint = " (for one-hot rows, use argmax(axis=1); counts of several labels are votes)"
+        hint = " (if samples have several labels, calibrate each label on its own, as two classes)" if several else hint
     fits = labels.shape == (n,) and n > 0
     require(fits, key, Found(f"shape {labels.shape}"), f"one label per sample, i.e. shape ({n},){hint}")
     if labels.dtype == bool and k == 2:

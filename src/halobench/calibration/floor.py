@@ -9,7 +9,7 @@ The size of f decides how much of the NLL a calibrator seems to remove, so if th
 by the user or fitted. A fitted f has the lowest NLL after temperature scaling, on N validation labels that are smoothed
 by 1 / (N + 1). The smoothing keeps f above 0 even if no label has a probability of 0. For large f, log(p + f) is nearly
 linear in p. In `halobench.diagnose`, the scale s of a fitted f keeps the model's mean confidence at T = 1 where it can;
-otherwise, s is 1.
+otherwise, s is 1. Without calibration, a fitted floor is only added if a label has a probability of 0.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Floor:
         has a probability of 0.
     before, least : float
         NLL in nats with a floor of `USUAL_FLOOR`: at T = 1, and at the best temperature.
+    added : bool
+        False if the floor isn't part of the calibrator, which leaves probabilities as they are.
     """
 
     value: float
@@ -58,6 +60,18 @@ class Floor:
     labels: int
     before: float
     least: float
+    added: bool = True
+
+    @property
+    def always(self) -> bool:
+        """Return whether even uncalibrated probabilities get the floor: it was stated, or their NLL is infinite."""
+        return bool(self.labels) or not self.fitted
+
+    @property
+    def formula(self) -> str:
+        """Return what a probability p becomes, before its row is divided by its sum, as text."""
+        raised = f"p + {self.value:.4g}"
+        return raised if self.scale == 1 else f"({raised})^{self.scale:.4g}"
 
     @classmethod
     def of(cls, probabilities: np.ndarray, targets: np.ndarray, stated: float | None = None) -> Floor:
@@ -65,11 +79,11 @@ class Floor:
         value = fit_floor(probabilities, targets) if stated is None else stated
         scale = _same_confidence(probabilities, value) if stated is None else 1.0
         none, usual = probabilities == 0, floored(probabilities, USUAL_FLOOR)
-        nlls = [
+        before, least = (
             float(cross_entropy(rescale(usual, beta), targets).mean()) for beta in (1.0, finite_beta(usual, targets))
-        ]
+        )
         lost = int((none & (mass_of(targets, none.shape[1]) > 0)).any(axis=1).sum())
-        return cls(value, scale, stated is None, int(none.any(axis=1).sum()), lost, *nlls)
+        return cls(value, scale, stated is None, int(none.any(axis=1).sum()), lost, before, least)
 
 
 @savable("floored")

@@ -6,14 +6,15 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import halobench
-from halobench.core.errors import DivergedError, Interrupted, SpecError
+from halobench.core.errors import DivergedError, Interrupted, SpecError, hint
 
 DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
 
@@ -29,14 +30,22 @@ class PrintVersion(argparse.Action):
         parser.exit()
 
 
+class Parser(argparse.ArgumentParser):
+    """Suggests the closest command or choice if one is misspelt, as Python 3.14 does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with code 2."""
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            message += hint(re.findall(r"[\w-]+", found[2]), found[1])
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; SpecError is raised if a stage's declaration is wrong."""
     from halobench.cli import commands, stages
 
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="halobench", description=DESCRIPTION, formatter_class=form, allow_abbrev=False
-    )
+    parser = Parser(prog="halobench", description=DESCRIPTION, formatter_class=form, allow_abbrev=False)
     parser.add_argument("--version", action=PrintVersion, nargs=0, default=argparse.SUPPRESS, help="print the version")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     commands.add(parsers)

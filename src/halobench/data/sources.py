@@ -28,6 +28,7 @@ from halobench.data.mapped_rows import row_bytes
 from halobench.storage import arrays_io, files
 
 ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the posterior only if the loader provides it
+LISTING = "listing.npy"  # of the files that were read, if the loader lists them
 SPLITS = ("train", "val", "test")
 SUM_TOLERANCE = 1e-4  # how far the sum of a row of the posterior may be from 1
 BLOCK = 2**25  # bytes of images loaded and written at once
@@ -232,8 +233,30 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
         raise RefusedError("loader", f"{spec.loader} raised {describe_error(error)}") from error
 
 
+def _listing(spec: SourceSpec) -> np.ndarray | None:
+    """Return what the loader's ``listing`` returns, if it has one: a number per file that it reads, sorted."""
+    loader = plugins.load("data", spec.loader)
+    listing = getattr(sys.modules[loader.__module__], "listing", None)
+    return None if listing is None else listing(**spec.options)
+
+
+def changed_files(spec: SourceSpec, folder: Path) -> int:
+    """Return how many of the files from which a source was written were added, removed or changed since then.
+
+    Return 0 if this is unknown, because nothing lists the files or they are out of reach.
+    """
+    with contextlib.suppress(SpecError, OSError):
+        before, now = arrays_io.read_npy(folder / LISTING, "uint64", (None,), most=0), _listing(spec)
+        if now is not None:
+            return max(len(np.setdiff1d(before, now)), len(np.setdiff1d(now, before)))
+    return 0
+
+
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
-    """Write a source's ``meta.json`` and, unless it is a distribution, its arrays (`ARRAYS`); return their paths."""
+    """Write a source's ``meta.json`` and, unless it is a distribution, its arrays (`ARRAYS`); return their paths.
+
+    If the loader lists its files, `LISTING` is written too.
+    """
     place = folder / "meta.json"
     meta: dict[str, Any] = {"spec": canonical(spec), "size": 0, "parts": {}, "checksums": {}}
     written: list[Path] = []
@@ -242,6 +265,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
         drawn = load_distribution(spec)
         shape, classes, mean, std = drawn.shape, drawn.classes, drawn.mean, drawn.std
     else:
+        listed = _listing(spec)  # before the files are read, so that later changes are noticed
         source = load_source(spec)
         shape, classes = tuple(map(int, source.images.shape[1:])), source.classes
         written, (mean, std) = _write_arrays(spec, source, folder)
@@ -249,6 +273,9 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
         meta["parts"] = {name: list(part) for name, part in source.parts.items()}
         meta["checksums"] = {path.name: files.checksum(path) for path in written}
         meta |= {"names": list(source.names)} if source.names else {}
+        if listed is not None:
+            arrays_io.write_npy(folder / LISTING, listed)
+            written.append(folder / LISTING)
     for name in {*ARRAYS} - {path.name for path in written}:  # arrays that an earlier version of the source had
         (folder / name).unlink(missing_ok=True)
     numbers = {"mean": list(map(float, mean)), "std": list(map(float, std))}

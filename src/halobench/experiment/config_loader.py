@@ -198,7 +198,9 @@ def _check_titles(config: Config) -> Iterator[SpecError]:
             stem, plugin = plugin_facts.stem(key, owners), getattr(entry, field)
             owner, options = owners.get(stem, (plugin, {}))
             if owner != plugin:
-                yield SpecError(f"{section}.{key}.{field}", plugin, f"{owner}, as its name says, or another name")
+                yield SpecError(
+                    f"{section}.{key}.{field}", plugin, f"{owner}, which has this name in halobench, or another name"
+                )
             for option, value in options.items() if owner == plugin else ():
                 given = entry.options.get(option, (plugins.find(kind, plugin).options or {}).get(option))
                 if given != value:

@@ -51,8 +51,7 @@ def run_diagnose(
 
     val, test, _ = read_sets(file)
     sets = {"probabilities": val} if test is None else {"val_probabilities": val, "test_probabilities": test}
-    arrays = {name: diagnosis.predict_proba(samples["logits"]) for name, samples in sets.items()}
-    print(f"{file}\n{diagnosis}")
+    arrays = {name: diagnosis.predict_proba(samples["logits"], False) for name, samples in sets.items()}
     with files.replacing(out / "probabilities.npz") as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
     files.write_json(out / "diagnosis.json", diagnosis.as_json())
@@ -61,6 +60,7 @@ def run_diagnose(
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         diagnosis.save(out / "calibrator.npz")
+    print(f"{file}\n{diagnosis}")
     for note in notes:
         print(f"\nnote: {note.message}")
     how = how_to_apply(out, file, "probabilities" in val)

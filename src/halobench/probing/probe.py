@@ -11,17 +11,23 @@ directions would make means over samples vary more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.core.errors import refuse
 from halobench.core.seeding import generator
+from halobench.core.specs.data import DatasetSpec
+from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
+from halobench.data import splits
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
 from halobench.probing.checks import check_arguments, check_rng
@@ -30,8 +36,10 @@ from halobench.probing.radii import find_radii, quantities, radii_table
 from halobench.probing.ray_walk import Predict, ProbeOptions, RayWalk, chunk_samples, grid_distances, predictor
 from halobench.probing.rays import Geometry, TrainingPoints
 from halobench.probing.run_search import search_radii
+from halobench.storage import arrays_io
 from halobench.training.batches import batches_of
-from halobench.training.device import kept_casts, memory_format
+from halobench.training.device import kept_casts, memory_format, place, resolve_device, set_kernels
+from halobench.training.saved_model import load_model
 
 CURVES = ("radius", "relative_radius", "confidence", "confidence_se", "logit_gap", "logit_gap_se")
 DEFAULTS = ProbeOptions()
@@ -80,6 +88,28 @@ class ProbedModel:
         """Return the options for probing this model."""
         betas = {"none": 1.0} if self.beta is None else {"none": 1.0, "exact": self.beta}
         return ProbeOptions(betas, self.recipe.eval_batch, memory_format(self.recipe), chunks)
+
+
+def probe_trained_cell(
+    source: Path,
+    folder: Path,
+    dataset: DatasetSpec,
+    model: ModelSpec,
+    recipe: TrainSpec,
+    probes: Mapping[str, ProbeSpec],
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[Neighbourhood, int]:
+    """Return the tables of all `probes` of the trained cell in `folder`, and the dimension of its inputs."""
+    data = splits.load_data(source, dataset, seed)
+    set_kernels(recipe)
+    network = load_model(model, data, folder / "model.safetensors")
+    network = place(network, recipe, resolve_device(recipe.device)).eval()
+    arrays = arrays_io.read_arrays(folder / "logits.safetensors")
+    exact = fit_temperature(arrays["val.logits"], arrays["val.labels"])
+    beta = None if exact.separable else exact.beta
+    probed = ProbedModel(network, recipe, beta, model.fitted_on(dataset.source))
+    return probe_cell(probed, data, probes, seed, progress), math.prod(data.shape)
 
 
 def probe_cell(

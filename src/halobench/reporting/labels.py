@@ -15,7 +15,7 @@ import pandas as pd
 from halobench.core.plugins import facts as plugin_facts
 from halobench.reporting import finding
 from halobench.results import names
-from halobench.results.identities import Identity, identities
+from halobench.results.identities import Identity, agrees, identities
 
 FEW = 10  # samples; with fewer, the accuracy of a bin says little
 
@@ -115,7 +115,10 @@ def _title(kind: str, name: str) -> str:
 
 def model_label(name: str) -> str:
     """Return a model's name in words, e.g. ``MLP, untrained`` for ``mlp-untrained``."""
-    return _in_parts(name, MODELS) if plugin_facts.stem(name, MODELS) in MODELS else _title("models", name)
+    known, beginning = stands_for("models", name), plugin_facts.stem(name, MODELS)
+    if beginning in MODELS and agrees(beginning, known.plugin if known else None):
+        return _in_parts(name, MODELS)
+    return _title("models", name)
 
 
 def loss_label(name: str) -> str:

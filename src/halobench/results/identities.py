@@ -6,6 +6,7 @@ options as recorded when a cell was trained; titles and styles are read from the
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugins.facts import Facts, facts, last_part, named, stem
+from halobench.core.plugins.facts import Facts, facts, last_part, named, owners, stem
 from halobench.core.specs.codec import to_json
 
 COLUMNS = {"model": "model_plugin", "loss": "loss_plugin"}  # of `runs`: with a name, and with what it stands for
@@ -49,9 +50,11 @@ def plugin_text(part: Mapping[str, Any]) -> str:
 def identity(kind: str, key: str, plugin: str, options: Mapping[str, Any]) -> Identity:
     """Return the identity of a name, with the title and style of the plug-in or of its variant with these options.
 
-    If no variant has the options, the title lists them. If a plug-in's file is missing, the last
-    part of its name stands in for its title.
+    If no variant has the options, the title lists them. A model of a library goes by its name in the configuration. If
+    a plug-in's file is missing, the last part of its name stands in for its title.
     """
+    if "/" in plugin:
+        return Identity(kind, key, plugin, options, key)
     variants: dict[str, Facts] = {}
     try:
         said, found = facts(kind, plugin), plugins.find(kind, plugin)
@@ -85,11 +88,37 @@ def identities(runs: pd.DataFrame) -> dict[str, dict[str, Identity]]:
     return found
 
 
+@functools.cache
+def _owners() -> Mapping[str, str]:
+    """Return, for each name of a model in the package, the plug-in that it names; "" for a library's model."""
+    owned = {name: plugin for name, (plugin, _) in owners("models").items()}
+    return dict.fromkeys(named("models"), "") | owned
+
+
+def agrees(known: str, plugin: str | None) -> bool:
+    """Return whether a model that the package knows as `known` can be `plugin`; None stands for an unknown plug-in.
+
+    Examples
+    --------
+    >>> agrees("mlp", "mlp"), agrees("mlp", "timm/resnet50"), agrees("resnet", "timm/resnet50")
+    (True, False, True)
+    """
+    owner = _owners().get(known)
+    if owner is None or plugin is None:
+        return True
+    return plugin == owner if owner else "/" in plugin
+
+
 def architectures(runs: pd.DataFrame) -> dict[str, str]:
     """Return the architecture of each model in a table of runs, e.g. MLP, or "" if its plug-in doesn't state any."""
     known, own = named("models"), {key: each.plugin for key, each in identities(runs)["models"].items()}
-    found = {model: known.get(own.get(model, "")) or known.get(stem(model, known)) for model in runs["model"].unique()}
-    return {model: each.architecture if each else "" for model, each in found.items()}
+
+    def architecture(model: str) -> str:
+        plugin, beginning = own.get(model), stem(model, known)
+        name = plugin if plugin in known else beginning if agrees(beginning, plugin) else ""
+        return known[name].architecture if name in known else ""
+
+    return {model: architecture(model) for model in runs["model"].unique()}
 
 
 def _read(kind: str, key: str, text: str) -> Identity:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, refuse
+from halobench.core.errors import SpecError, describe_error, refuse
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
@@ -143,6 +144,14 @@ def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
     data_root.note(raw)
     folder = raw.get("results")
     named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
+    try:
+        kind = os.stat(named).st_mode
+    except FileNotFoundError:  # made by the run
+        kind = stat.S_IFDIR
+    except OSError as error:  # such as a circle of links
+        raise ConfigError([f"results: {named} can't be used ({describe_error(error)}); name a folder"]) from None
+    if not stat.S_ISDIR(kind):
+        raise ConfigError([f"results: {named} is no folder; name another one"])
     return validation.load_checked(raw, files.user_cache() / "halobench", Path(named)), named
 
 

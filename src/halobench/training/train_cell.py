@@ -13,8 +13,10 @@ from torch import nn
 
 from halobench.core.errors import DivergedError, refuse
 from halobench.core.seeding import seed_libraries, torch_seed
+from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import IMAGE_KEYS, LossSpec, TrainSpec
+from halobench.data import splits
 from halobench.data.splits import Data, check_neighbours
 from halobench.losses import base
 from halobench.models import builder
@@ -35,6 +37,25 @@ class Trained:
     logits: dict[str, np.ndarray]  # float32 (n, classes) of each split, under {split}.logits
     history: list[dict[str, float]]  # one row per epoch
     facts: dict[str, Any]  # for the cell's record
+
+
+def cell_from_source(
+    source: Path,
+    dataset: DatasetSpec,
+    model: ModelSpec,
+    loss: LossSpec,
+    spec: TrainSpec,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    weights: Path | None = None,
+) -> tuple[Trained, dict[str, np.ndarray]]:
+    """Load the data of a cell, and return the cell, with the targets of its samples, after training if it needs any."""
+    data = splits.load_data(source, dataset, seed)
+    if weights is None or not model.comes_trained:
+        cell = train_cell(data, model, loss, spec, seed, checkpoint=checkpoint, weights=weights)
+    else:
+        cell = evaluate_cell(data, model, weights, spec, seed)
+    return cell, data.targets()
 
 
 def train_cell(

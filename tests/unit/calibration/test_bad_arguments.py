@@ -87,3 +87,7 @@ def test_two_classes_may_be_labelled_false_and_true():
         fit_partner(Z, Y == 1)
     with pytest.raises(SpecError, match=r"labels: found shape \(60, 2\), .*for one-hot rows, use argmax"):
         fit_partner(logits, np.eye(2, dtype=bool)[labels])
+    with pytest.raises(
+        SpecError, match=r"labels: found shape \(60, 2\), .*calibrate each label on its own, as two classes"
+    ):
+        fit_partner(logits, np.ones((60, 2)))

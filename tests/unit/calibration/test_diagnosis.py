@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import importlib
 import itertools
 import json
 import re
 import shlex
+import sys
 
 import numpy as np
 import pandas as pd
@@ -20,13 +22,14 @@ from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagno
 from halobench.calibration import calibrator
 from halobench.calibration.calibrators import auto
 from halobench.calibration.diagnosis import diagnose as diagnose_module
-from halobench.calibration.diagnosis import parts
+from halobench.calibration.diagnosis import parts, text
 from halobench.calibration.diagnosis.parts import Shift, Temperature
 from halobench.calibration.diagnosis.result import Diagnosis
 from halobench.calibration.repair import families
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.scores.metric import nll, softmax
 from halobench.cli.main import main
+from halobench.core.extras import MissingExtraError
 from halobench.pipeline.diagnose import run_diagnose
 from unit.calibration.builders import drawn, torch_lbfgs
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
@@ -141,6 +144,18 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
     assert str(path) in str(caught.value)
     with pytest.raises(SpecError, match=told):
         diagnose(change(table))
+    table.to_csv(path, index=False, sep=";")
+    with pytest.raises(SpecError, match=r"mine\.csv: its columns are separated by semicolons"):
+        diagnose_file(path)
+
+
+def test_torchs_module_says_what_to_install_and_a_diagnosis_is_shown_as_its_text(monkeypatch, flipped):
+    for name in ("torch", "halobench.torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "halobench.torch")
+    with pytest.raises(MissingExtraError, match=r'^halobench\.torch needs torch: pip install "halobench\[train\]"$'):
+        importlib.import_module("halobench.torch")
+    assert repr(flipped[-1]) == str(flipped[-1])
 
 
 @pytest.mark.parametrize(
@@ -317,10 +332,9 @@ def test_the_range_of_what_training_could_remove_is_printed(monkeypatch):
     found = diagnose(z, y, candidates=())
     low, high = found.ladder.training_range
     assert low == 0
-    text = " ".join(str(found).split())
-    assert text.count(f"at most {high:.3f}") == 2
-    assert "between 0.000" not in text
-    assert text.count("With 3 samples a class on average") == 1
+    said = " ".join(str(found).split())
+    assert said.count(f"only other training at most {high:.3f}.") == 1, "what a temperature removed isn't left"
+    assert said.count("With 3 samples a class on average") == 1
 
 
 def test_noise_is_apart_where_the_posterior_is_known(monkeypatch):
@@ -436,6 +450,36 @@ def test_a_temperature_that_rests_on_few_wrong_predictions_is_left_or_shrunk():
 
 
 @fast
+@pytest.mark.parametrize(
+    ("n", "told"), [(60, r"Not enough evidence \(60 samples\) to change .*; T = \d"), (4000, "^None: leave")]
+)
+def test_the_logits_are_kept_for_lack_of_evidence_or_because_of_it(n, told):
+    """Here, T = 1 is best; of few samples, T's sampling error costs more than `NEGLIGIBLE` nats."""
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=(n, 3))
+    found = diagnose(z, (z + rng.gumbel(size=z.shape)).argmax(axis=1), candidates=())
+    assert found.auto.chosen == "none"
+    assert re.search(told, short(found, "calibrator"))
+
+
+@fast
+def test_a_diagnosis_of_probabilities_maps_probabilities_unless_told_otherwise():
+    (z, y), (new, _) = drawn(flips=0.35), drawn(seed=1)
+    found = diagnose(softmax(z), y, probabilities=True, candidates=())
+    expected = found.predict_proba(np.log(softmax(new)), probabilities=False)
+    np.testing.assert_allclose(found.predict_proba(softmax(new)), expected, rtol=0, atol=1e-12)
+
+
+def test_gains_that_are_known_to_no_precision_are_said_to_need_far_more_samples():
+    """As of logits of 1e300."""
+    z, y = drawn()
+    found = diagnose(1e300 * z, y, candidates=("partner",))
+    answer = text.are_enough(found.temperature, found.auto, "none", 1e302, 300, 3, 50, 20, "")
+    assert "0.01 would take far more samples" in answer.sentences
+    assert str(found)
+
+
+@fast
 def test_groups_come_from_every_kind_of_input(tmp_path):
     z, y = drawn(flips=0.35)
     patients = np.array([f"patient {i // 3}" for i in range(300)])
@@ -520,6 +564,13 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert "none.npz: no such file" in capsys.readouterr().err
     assert main(["diagnose", str(path), "--out", str(path)]) == 2
     assert "is a file; pass a folder" in capsys.readouterr().err
+    for file in out.iterdir():
+        file.unlink()
+    monkeypatch.setattr("builtins.print", pytest.fail)  # as if `| head` had closed the output
+    with pytest.raises(pytest.fail.Exception):
+        run_diagnose(path, 0, out)
+    monkeypatch.undo()
+    assert len(list(out.iterdir())) == 4
     given = out / "probabilities.npz"
     np.savez(given, val_probabilities=softmax(z), val_labels=y)
     before = given.read_bytes()

@@ -8,6 +8,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import train_test_split
 
 from halobench import Calibrator, diagnose, diagnose_file, fit_partner, fit_temperature, nll, softmax
 from halobench.calibration import floor as module
@@ -57,9 +60,35 @@ def test_what_the_floor_gains_is_the_difference_of_two_best_temperatures(without
     assert float(said[1]) == pytest.approx(gain, abs=6e-4)
     stated = diagnose(p, y, probabilities=True, candidates=(), floor=1e-3)
     assert stated.temperature.exact == fit_temperature(floored(p, 1e-3), y)
-    assert "A floor of 0.001, as you stated, is added to all." in str(stated)
+    assert "each probability p becomes p + 0.001, divided by" in " ".join(str(stated).split())
     raised = np.maximum(p, 1e-9) / np.maximum(p, 1e-9).sum(axis=1, keepdims=True)
     assert diagnose(raised, y, probabilities=True, candidates=()).floor is None
+
+
+@pytest.mark.parametrize("load", [load_digits, load_breast_cancer, load_iris])
+@pytest.mark.parametrize("calibrator", ["none", "exact"])
+def test_what_a_forests_diagnosis_prints_is_what_it_applies(load, calibrator, without_ladder):
+    """Uncalibrated probabilities are the forest's own, unless a label has a probability of 0."""
+    x, y = load(return_X_y=True)
+    parts = train_test_split(x, y, test_size=0.6, random_state=0, stratify=y)
+    forest = RandomForestClassifier(100, random_state=0).fit(parts[0], parts[2])
+    x, new, y, _ = train_test_split(parts[1], parts[3], test_size=0.5, random_state=0)
+    p, fresh = forest.predict_proba(x), forest.predict_proba(new)
+    found = diagnose(p, y, probabilities=True, candidates=(), calibrator=calibrator)
+    said = " ".join(str(found).split())
+    lost = (p[np.arange(len(y)), y] == 0).any()
+    raised = re.search(r"p becomes \(p \+ ([\d.e-]+)\)\^([\d.e+]+), divided", said)
+    assert (raised is None) == (calibrator == "none" and not lost)
+    expected = fresh
+    if raised is not None:
+        scaled = (fresh + float(raised[1])) ** (
+            float(raised[2]) / (found.temperature.exact.T if calibrator == "exact" else 1)
+        )
+        expected = scaled / scaled.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.predict_proba(fresh), expected, atol=2e-3)
+    if not lost:
+        with np.errstate(divide="ignore"):
+            assert found.temperature.nll == pytest.approx(nll(np.log(p), y), rel=1e-12)
 
 
 def test_the_floor_is_part_of_the_calibrator_wherever_it_goes(tmp_path, without_ladder):

@@ -90,6 +90,16 @@ def as_modules(fit, new: np.ndarray, expected: np.ndarray) -> None:
     assert float((half.weight.grad * torch.eye(4) / 2).sum()) == pytest.approx(moved / step / 2, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_fit_with_an_infinity_is_saved_as_it_is(wrong, tmp_path):
+    """T is infinite if the smallest logits are always right, and its inverse is if the largest are."""
+    z, _ = drawn(80, 4)
+    fit = fit_temperature(z, z.argmin(axis=1) if wrong else z.argmax(axis=1))
+    assert np.isinf(fit.T if wrong else fit.beta)
+    fit.save(tmp_path / "calibrator.npz")
+    assert repr(type(fit).load(tmp_path / "calibrator.npz")) == repr(fit)
+
+
 def test_this_list_is_complete():
     assert set(EACH) | {"none", "oracle"} >= set(kinds()["calibrators"].built_in) | {
         file.stem for file in kinds()["calibrators"].folder.glob("[a-z]*.py")

@@ -75,7 +75,7 @@ BAD = {
     "run --orphans keep": "'keep'",
     "run --orphans": "--orphans",
     "show": "CELL",
-    "shw": "'shw'",
+    "shw": "(did you mean 'show'?)",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
 from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.experiment.jobs import jobs
+from halobench.results import status
 from halobench.runner import build_checks, validation
 from halobench.storage import files as store
 
@@ -305,6 +308,33 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     for _ in range(2):
         validation.load_checked(config, tmp_path / "cache", place)
     assert len([*(tmp_path / "cache").iterdir()]) == 1
+    assert sources.changed_files(spec(), place / "sources/zoo") == 0, "it is out of reach"
     # Another size needs the folder again.
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder: .*zoo can't be read \(FileNotFoundError"):
         validation.load_checked(configured(size=8), tmp_path / "cache", place)
+
+
+def test_images_that_moved_or_were_overwritten_since_then_are_counted_and_read_again(root, tmp_path):
+    """Their number stays the same. A copy with other times is read again, too, but other results stay current."""
+    config = load_config(configured())
+    listed = {job.name: job for job in jobs(config)}
+    source, train = listed["source", "zoo"], listed["train", "zoo/mlp/cross_entropy/seed0"]
+
+    def read() -> str:
+        plugins.load("stages", "source")(spec=source.spec, out=tmp_path / "sources/zoo")
+        assert status.state_of(source, tmp_path).kind == "current"
+        return store.checksum(tmp_path / "sources/zoo/meta.json")
+
+    def told() -> list[str]:
+        return status.report([source, train], status.survey([source, train], tmp_path))
+
+    before, (cow, *others) = read(), sorted((root / "zoo/cow").glob("*[gGp]"))
+    cow.rename(root / "zoo/Bee" / f"new{cow.suffix}")
+    picture(np.random.default_rng(5), 30, 20).save(others[0])
+    assert told()[0] == "source zoo: 2 of its files were added, removed or changed"
+    after = read()
+    assert after != before
+    shutil.copy(others[1], tmp_path / "copy")
+    shutil.move(tmp_path / "copy", others[1])
+    assert told()[0] == "source zoo: 1 of its files was added, removed or changed"
+    assert read() == after

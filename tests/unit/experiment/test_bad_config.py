@@ -294,15 +294,28 @@ CONFIGS: dict[str, list[tuple]] = {
         bad(
             "losses.focal",
             {"name": "cross_entropy"},
-            "focal, as its name says, or another name",
+            "focal, which has this name in halobench, or another name",
             ".name = 'cross_entropy'",
         ),
         bad("losses.mixup2", {"name": "mixup", "points": 5}, "2, as its name says, or another name", ".points = 5"),
-        bad("models.mlp-wide", {"name": "cnn"}, "mlp, as its name says, or another name", ".name = 'cnn'"),
         bad(
-            "sources.mnist5k", {"loader": "digits"}, "mnist5k, as its name says, or another name", ".loader = 'digits'"
+            "models.mlp-wide",
+            {"name": "cnn"},
+            "mlp, which has this name in halobench, or another name",
+            ".name = 'cnn'",
         ),
-        bad("probes.manifold", {"kind": "sphere"}, "manifold, as its name says, or another name", ".kind = 'sphere'"),
+        bad(
+            "sources.mnist5k",
+            {"loader": "digits"},
+            "mnist5k, which has this name in halobench, or another name",
+            ".loader = 'digits'",
+        ),
+        bad(
+            "probes.manifold",
+            {"kind": "sphere"},
+            "manifold, which has this name in halobench, or another name",
+            ".kind = 'sphere'",
+        ),
         bad(
             "datasets.photos-small",
             {"source": "drawn", "train": 100, "val": 60, "test": 80},

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib
 import json
+import re
 import shutil
 import site
 import subprocess
@@ -151,6 +152,19 @@ def test_what_a_stage_imports_is_declared(stage):
     used = {code_version._key("", path) for path in files if not code_version._is_neutral(path)}
     words = {"calibration/arrays"} if stage == "train" else set()
     assert {name for name in used if not name.startswith("pipeline/")} <= {*code_map(stage), *words}
+
+
+@pytest.mark.parametrize("stage", names("stages"))
+def test_a_stages_own_file_computes_nothing(stage):
+    """It isn't part of the stage's code, so an edit there reruns nothing: no arithmetic, and no library for it."""
+    tree = ast.parse((PACKAGE / f"pipeline/stages/{stage}.py").read_text())
+    operators = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.BinOp | ast.AugAssign)}
+    assert not [text for text in operators if not re.search(r" \| | / (?:f?'|name|file|ANSWERS)", text)], (
+        "mappings and paths"
+    )
+    assert not any(isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) for node in ast.walk(tree))
+    imported = {name.partition(".")[0] for name in code_version._imported(tree, "halobench.pipeline.stages")}
+    assert not imported & {"math", "numpy", "random", "scipy", "statistics", "torch"}
 
 
 def test_where_a_stage_imports_its_code_is_of_no_consequence(edited):

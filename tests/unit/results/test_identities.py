@@ -16,7 +16,7 @@ from halobench.experiment.config_loader import load_config
 from halobench.reporting import labels, styles
 from halobench.reporting.figures import training
 from halobench.results.claims import evaluate, load_claims
-from halobench.results.identities import identities, plugin_text
+from halobench.results.identities import architectures, identities, plugin_text
 from halobench.runner.claims_in_grid import untested
 
 
@@ -48,6 +48,25 @@ def test_a_name_goes_by_the_title_and_style_of_what_it_stands_for(tmp_path, monk
     assert (found["poly"].color, found["poly"].marker) == ("#0072B2", "s")
     assert (found["pairs"].color, found["plain"].marker) == (known["mixup2"].style[0], known["focal"].style[1])
     assert len({(style.color, style.marker) for style in found.values()}) == len(found)
+
+
+def test_a_librarys_model_goes_by_its_own_name_and_by_a_title_of_the_package_only_under_the_name_that_has_it():
+    """Nor has it the title or the kind of the network whose name its own begins with."""
+    models = {
+        **{"tiny": {"name": "timm/test_resnet"}, "mine": {"name": "timm/resnet50"}},
+        **{
+            "tv": {"name": "torchvision/resnet18", "zero_init_residual": True},
+            "mlp-like": {"name": "timm/mixer_s16_224"},
+        },
+        **{"resnet-deep": {"name": "timm/resnet50"}, "mlp-wide": {"name": "mlp", "width": 512}},
+    }
+    table = pd.DataFrame(
+        {"model": list(models), "model_plugin": list(map(json.dumps, models.values())), "loss": "focal"}
+    )
+    with labels.naming(table.assign(loss_plugin=plugin_text({"name": "focal"}))):
+        found = [labels.model_label(name) for name in models]
+    assert found == ["tiny", "mine", "tv", "mlp-like", "ResNet, deep", "MLP, wide"]
+    assert architectures(table) == dict(zip(models, ["", "", "", "", "convolutional", "MLP"], strict=True))
 
 
 def test_names_of_the_same_plug_in_are_told_apart_and_those_of_several_are_shown_as_they_are():

@@ -13,13 +13,13 @@ from snakemake.cli import get_argument_parser
 from conftest import ROOT, tiny_config
 from halobench.core.errors import SpecError
 from halobench.experiment.code_version import code_digest
-from halobench.experiment.config_loader import load_config
+from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.jobs import jobs
 from halobench.runner import live_runs
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.rule_inputs import RuleInputs, _holds
 from halobench.runner.run import INPUTS, _forcing, _needed, check_devices
-from halobench.runner.run_plan import FROZEN, RunPlan, code_key
+from halobench.runner.run_plan import FROZEN, RunPlan, check, code_key
 from halobench.storage.layout import STAGES
 
 CELL = "clean/mlp/mixup2/seed0"
@@ -172,6 +172,18 @@ def test_what_is_asked_and_whose_workflow_it_is(tmp_path):
         assert read_arguments(["-s", str(ROOT / snakefile)]).is_ours
     (tmp_path / "Snakefile").write_text(f"module hb:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n")
     assert not read_arguments(["-s", str(tmp_path / "Snakefile")]).is_ours
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("file", "file is no folder"), ("circle", r"circle can't be used \(OSError: .*symbolic links")]
+)
+def test_results_that_can_be_no_folder_are_a_problem_of_the_configuration(tmp_path, monkeypatch, place, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to("back")
+    (tmp_path / "back").symlink_to("circle")
+    with pytest.raises(ConfigError, match=f"^results: {said}.*; name "):
+        check(tiny_config() | {"results": place})
 
 
 def test_snakemake_gets_dotted_keys_in_a_file(tmp_path, monkeypatch):

@@ -312,11 +312,13 @@ def fit_auto_checked(
     groups: Groups | None = None,
     classes: Sequence[str] | None = None,
     votes: np.ndarray | None = None,
+    uncalibrated: np.ndarray | None = None,
 ) -> AutoFit:
     """Choose and fit a calibrator as `fit_auto` does; float64 logits and targets must already have been checked.
 
     Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` (n,) counts the
-    votes. By default, groups are what `grouped` returns, and `classes` are named by their numbers.
+    votes. By default, groups are what `grouped` returns, and `classes` are named by their numbers. `uncalibrated` is
+    that of `halobench.calibration.repair.trials.cross_fitted`.
     """
     groups = grouped(logits, targets, None) if groups is None else groups
     k = logits.shape[1]
@@ -335,7 +337,15 @@ def fit_auto_checked(
     drawn = None if votes is None else votes[some]
     tried = () if obstacle else names
     trials = cross_fitted(
-        logits[some], targets[some], tried, seed, groups.numbered(some), temperature.refit, reasons, drawn
+        logits[some],
+        targets[some],
+        tried,
+        seed,
+        groups.numbered(some),
+        temperature.refit,
+        reasons,
+        drawn,
+        None if uncalibrated is None else uncalibrated[some],
     )
     name = trials.choice()
     gains = _untried(names, obstacle) if obstacle else trials.over_base()

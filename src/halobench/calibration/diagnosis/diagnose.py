@@ -43,7 +43,7 @@ from halobench.calibration.logit_tables import aligned, check_names, named_colum
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.scores import metric, resampling
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, mass_of, softmax
-from halobench.calibration.temperature.rescaling import rescale, temper
+from halobench.calibration.temperature.rescaling import temper
 from halobench.calibration.temperature.search import finite_beta
 from halobench.core.errors import refuse
 from halobench.core.seeding import generator
@@ -223,6 +223,7 @@ def _diagnose(
         warnings.simplefilter("ignore", RuntimeWarning)
         checked = _Validation.of(val, tuple(map(str, range(k) if names is None else names)))
         found = _computed(checked, test, tried, seed, calibrator)
+    found = dataclasses.replace(found, probabilities="probabilities" in val)
     return found if added is None else _with_floor(found, added)
 
 
@@ -251,15 +252,17 @@ def _floored(samples: Samples, floor: Floor) -> Samples:
     """Return samples with the logits of their probabilities plus a floor."""
     rows = samples.get("probabilities")
     logits = floored(softmax(samples["logits"]) if rows is None else rows, floor.value, floor.scale)
-    return samples | {"logits": logits}
+    return samples | {"logits": logits, "uncalibrated": logits if floor.always else samples["logits"]}
 
 
 def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
-    """Return a diagnosis whose calibrator adds the floor to probabilities before calibrating them."""
-    fitted = found.auto.calibrator
+    """Return a diagnosis whose calibrator adds the floor to probabilities before calibrating them, if it must."""
+    fitted, kept = found.auto.calibrator, found.auto.chosen == NONE and not floor.always
     assert fitted.transform is not None
-    fitted = dataclasses.replace(fitted, transform=Floored(floor.value, floor.scale, fitted.transform))
-    return dataclasses.replace(found, floor=floor, auto=dataclasses.replace(found.auto, calibrator=fitted))
+    if not kept:
+        fitted = dataclasses.replace(fitted, transform=Floored(floor.value, floor.scale, fitted.transform))
+    added = dataclasses.replace(floor, added=not kept)
+    return dataclasses.replace(found, floor=added, auto=dataclasses.replace(found.auto, calibrator=fitted))
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,9 +270,11 @@ class _Validation:
     """Checked validation samples: float64 logits (n, k), targets, and everything else that is known about the samples.
 
     Targets are labels (n,), or rows (n, k) of shares of votes, multiplied by any weights; `votes` (n,) counts votes.
+    `uncalibrated` (n, k) are the logits without calibration, which may have no floor where `logits` have one.
     """
 
     logits: np.ndarray
+    uncalibrated: np.ndarray
     targets: np.ndarray
     names: tuple[str, ...]
     groups: Groups
@@ -286,7 +291,8 @@ class _Validation:
         groups = auto.grouped(logits, targets, given) if known else Groups.single(len(logits))
         votes, posterior = samples.get("votes"), samples.get("posterior")
         left_out = samples["left_out"].item() if "left_out" in samples else 0
-        return cls(logits, targets, names, groups, votes, posterior, left_out, "weighted" in samples)
+        uncalibrated = np.asarray(samples.get("uncalibrated", logits), dtype=np.float64)
+        return cls(logits, uncalibrated, targets, names, groups, votes, posterior, left_out, "weighted" in samples)
 
     @functools.cached_property
     def beta(self) -> float:
@@ -321,6 +327,7 @@ def _computed(val: _Validation, test: Samples | None, tried: Sequence[str], seed
     """Diagnose validation samples, and test samples if there are any."""
     log.info("temperatures")
     temperature = Temperature.of(val.logits, val.targets, val.groups, val.mean_votes or None)
+    temperature = dataclasses.replace(temperature, nll=float(cross_entropy(val.uncalibrated, val.targets).mean()))
     recommended = _choice(val, test, tried, seed)
     chosen = recommended if forced is None else _forced(recommended, forced, val)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
@@ -335,7 +342,7 @@ def _computed(val: _Validation, test: Samples | None, tried: Sequence[str], seed
     scores: tuple[dict[str, dict[str, Rung]], dict[str, Gain], dict[str, Gain]] = {}, {}, {}
     if test is not None and new_targets is not None:
         log.info("test scores")
-        scores = _scored(_maps(val, test["logits"], temperature, chosen), new_targets, chosen, seed)
+        scores = _scored(_maps(val, test, temperature, chosen), new_targets, chosen, seed)
     return Diagnosis(
         **val.described(),
         temperature=temperature,
@@ -360,7 +367,9 @@ def _choice(val: _Validation, test: Samples | None, tried: Sequence[str], seed: 
     if reason:
         why = f"{reason}, which richer calibrators can't map; {FLOOR}"
         return auto.kept(val.logits, val.targets, tried, why, val.groups, val.votes)
-    return auto.fit_auto_checked(val.logits, val.targets, tried, seed, val.groups, val.names, val.votes)
+    return auto.fit_auto_checked(
+        val.logits, val.targets, tried, seed, val.groups, val.names, val.votes, val.uncalibrated
+    )
 
 
 def _forced(recommended: AutoFit, name: str, val: _Validation) -> AutoFit:
@@ -390,9 +399,10 @@ def _ladder(val: _Validation, rows: np.ndarray, chosen: AutoFit, seed: int) -> t
     return quick_ladder(val.logits[rows], known[rows], seed, val.votes is not None)
 
 
-def _maps(val: _Validation, new: np.ndarray, temperature: Temperature, chosen: AutoFit) -> dict[str, np.ndarray]:
+def _maps(val: _Validation, test: Samples, temperature: Temperature, chosen: AutoFit) -> dict[str, np.ndarray]:
     """Return the test logits after each calibrator that `Diagnosis.scores` lists, by the calibrators' names."""
-    maps = {NONE: rescale(new, 1.0)}
+    new = test["logits"]
+    maps = {NONE: np.asarray(test.get("uncalibrated", new), dtype=np.float64)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(new, temperature.others["paper"].beta)
     maps[TS] = temper(new, val.beta)

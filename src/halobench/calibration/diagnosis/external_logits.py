@@ -341,7 +341,11 @@ def csv_columns(path: Path) -> list[str]:
     """Return the names of a .csv file's columns; raise SpecError if one is repeated, since pandas would rename it."""
     import pandas as pd
 
-    names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
+    names = pd.read_csv(path, header=None, nrows=1, dtype=str, sep=",").iloc[0]
+    joined = len(names) == 1 and ";" in str(names[0])
+    refuse(
+        joined, str(path), "its columns are separated by semicolons; separate them by commas, and decimals by points"
+    )
     check_columns(names.dropna())
     return names.tolist()
 

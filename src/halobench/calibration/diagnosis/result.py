@@ -27,7 +27,7 @@ WIDTH = 80  # columns of the text
 SHOWN = 10  # the largest number of classes whose names are all listed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     """The results of `diagnose`, which are printed as sentences.
 
@@ -78,7 +78,9 @@ class Diagnosis:
     better : dict of str to Gain
         Gains over the chosen calibrator on the test samples, by calibrator; a gain is clear if its `low` is above 0.
     floor : Floor or None
-        The floor that is added to probabilities; None if no floor is added.
+        The floor for probabilities, some of which are 0; None if none is 0.
+    probabilities : bool
+        Whether the samples were probabilities rather than logits.
     """
 
     samples: int
@@ -104,19 +106,21 @@ class Diagnosis:
     test_gains: dict[str, Gain]
     better: dict[str, Gain]
     floor: Floor | None = None
+    probabilities: bool = False
 
     @property
     def calibrator(self) -> Calibrator:
         """Return the chosen calibrator, which knows the names of the classes and can be saved."""
         return dataclasses.replace(self.auto.calibrator, names=self.names)
 
-    def predict_proba(self, logits: Any, probabilities: bool = False) -> np.ndarray:
+    def predict_proba(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
         """Return the chosen calibrator's probabilities, float64 (n, k), for logits (n, k).
 
-        `probabilities` says whether `logits` are probabilities. Logits may be -inf if the calibrator is a temperature
-        or adds a floor. Of a data frame with columns logit_NAME or probability_NAME, only these columns are used.
+        `probabilities` says whether `logits` are probabilities; by default, they are what was diagnosed. Logits may be
+        -inf if the calibrator is a temperature or adds a floor. Of a data frame with columns logit_NAME or
+        probability_NAME, only these columns are used.
         """
-        rows = rows_of(logits, self.names, probabilities)
+        rows = rows_of(logits, self.names, self.probabilities if probabilities is None else probabilities)
         samples = read_samples(rows, classes=self.classes)
         return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))
 
@@ -159,7 +163,8 @@ class Diagnosis:
         """Return the answers in reading order."""
         unseen = listed([self.names[j] for j in self.unseen])
         choice = words.which_calibrator(
-            self.auto, self.recommended, self.temperature, self.better, self.names, unseen, self.unrelated
+            *(self.auto, self.recommended, self.temperature, self.better, self.names, unseen, self.unrelated),
+            self.floor,
         )
         if self.auto.mismatch:
             return [choice]
@@ -186,7 +191,7 @@ class Diagnosis:
             ),
         ]
         if self.floor:
-            answers.insert(1, words.about_zeros(self.floor, self.temperature, self.samples))
+            answers.append(words.about_zeros(self.floor, self.temperature, self.samples))
         return [*answers, words.are_alike(self.shift, self.names)] if self.shift else answers
 
     def __str__(self) -> str:
@@ -196,6 +201,8 @@ class Diagnosis:
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
             lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
         return "\n".join(lines + self._tables()).rstrip()
+
+    __repr__ = __str__
 
     def _tables(self) -> list[str]:
         """Return the lines of two tables: candidates out of fold and, if test samples have labels, their scores."""

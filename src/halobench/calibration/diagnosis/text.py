@@ -72,6 +72,7 @@ def which_calibrator(
     names: Sequence[str],
     unseen: str,
     unrelated: float,
+    floor: Floor | None = None,
 ) -> Answer:
     """Say which calibrator to use, and why."""
     question = "Which calibrator should I use?"
@@ -94,7 +95,7 @@ def which_calibrator(
     elif richer:
         short, sentences, unsure = _richer(auto)
     else:
-        short, sentences, unsure = _temperature(auto, temperature)
+        short, sentences, unsure = _temperature(auto, temperature, floor)
     failed = [gain for gain in auto.candidates if math.isnan(gain.value) and gain.reason != auto.reason]
     reasons = "; ".join(f"{label(candidate.name)}, {candidate.reason}" for candidate in failed)
     few = 0 < auto.compared < auto.calibrator.samples
@@ -149,8 +150,12 @@ def _named(calibrator: str) -> str:
     return "leaving the logits as they are" if calibrator == NONE else label(calibrator)
 
 
-def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, bool]:
-    """Return the short answer if no richer map is recommended, supporting sentences, and False (no warning)."""
+def _temperature(auto: AutoFit, temperature: Temperature, floor: Floor | None) -> tuple[str, str, bool]:
+    """Return the short answer if no richer map is recommended, supporting sentences, and False (no warning).
+
+    If no temperature is recommended, the samples are said to be too few unless the best temperature's sampling error
+    costs less than `NEGLIGIBLE`.
+    """
     fit, gain = auto.temperature, auto.temperature_gain
     tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
     reason = f"Richer maps weren't tried: {auto.reason}."
@@ -172,8 +177,14 @@ def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, boo
     }[auto.chosen]
     known = auto.chosen != NONE and not math.isnan(gain.value)
     over_none = known and f"Out of fold, it gains {_with_interval(gain)} nats over leaving the logits as they are."
+    none = "None: leave the logits as they are."
+    if floor is not None and floor.added:
+        none = f"No temperature, only the floor: p becomes {floor.formula}."
+    elif not temperature.cost < NEGLIGIBLE:
+        samples = count(auto.calibrator.samples, "sample")
+        none = f"Not enough evidence ({samples}) to change the logits; {best_T} is the best guess."
     short = {
-        NONE: "None: leave the logits as they are.",
+        NONE: none,
         SHRUNK: f"Divide the logits by T = {number(fit.T, '.4g')}, a temperature that is shrunk towards 1.",
         TS: "Keep temperature scaling.",
     }[auto.chosen]
@@ -221,17 +232,28 @@ def _groups(groups: Groups) -> str:
 
 def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:
     """Report the floor that is added to probabilities, and how much lower the NLL is than with `USUAL_FLOOR`."""
-    how, nll = "fitted" if floor.fitted else "as you stated", temperature.exact.nll
+    question, nll = "What about probabilities of 0?", temperature.exact.nll
+    zeros = f"{floor.zeros:,} of {samples:,} samples have a probability of 0, "
+    if not floor.added:
+        risk = "A new sample whose label has one would have an infinite NLL; to avoid this, state a floor."
+        return Answer(question, "They stay, as no label has one.", f"{zeros}none of them for their label. {risk}")
+    how = "f was fitted together with T" if floor.fitted else "f is the floor that you stated"
     sentences = _joined(
-        f"{floor.zeros:,} of {samples:,} samples have a probability of 0"
-        f"{f', {floor.labels:,} of them for their label, so that the NLL is infinite' if floor.labels else ''}.",
-        floor.fitted and f"The floor was fitted together with T, to labels that are smoothed by 1/{samples + 1}.",
+        zeros
+        + (
+            f"{floor.labels:,} of them for their label, so that the NLL is infinite."
+            if floor.labels
+            else "none of them for their label."
+        ),
+        f"{how}{f', to labels that are smoothed by 1/{samples + 1}' if floor.fitted else ''}, in (p + f)^s.",
+        floor.fitted and "s keeps the mean confidence at T = 1 where it can.",
         f"With a floor of {USUAL_FLOOR:g}, as is usual, the NLL is {number(floor.before)} at T = 1 and "
         f"{number(floor.least)} at the best temperature; with this floor, the best temperature leaves {number(nll)}, "
-        f"so the floor itself gains {number(floor.least - nll)}. All other gains are with this floor, which is part of "
-        "the calibrator.",
+        f"so the floor itself gains {number(floor.least - nll)}. The floor is part of the calibrator.",
+        "What is called uncalibrated has it, too." if floor.always else "What is called uncalibrated has none.",
     )
-    return Answer("What about probabilities of 0?", f"A floor of {floor.value:.2g}, {how}, is added to all.", sentences)
+    short = f"Before calibration, each probability p becomes {floor.formula}, divided by its row's sum."
+    return Answer(question, short, sentences)
 
 
 def is_optimal(temperature: Temperature, samples: int) -> Answer:
@@ -282,7 +304,7 @@ def _other_fit(name: str, fit: TemperatureFit, optimum: float) -> str:
 
 def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, classes: int) -> Answer:
     """Report the parts of the NLL, and what could remove each of them."""
-    question = "What is left, and what could remove it?"
+    question = "What is left after the temperature, and what could remove it?"
     if ladder is None:
         return Answer(question, "Unknown.", f"The NLL can't be split into its parts, since {no_ladder}.")
     used = min(samples, LADDER_MOST)
@@ -291,12 +313,12 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
     left_out = ", ".join(name for name in FAMILIES if name not in ladder.families)
     removed, more, left = ladder.temperature, ladder.richer_map, number(ladder.training.value)
     (low, high), per_class = ladder.training_range, used / classes
-    span = f"between {number(low)} and {number(high)}" if low > 0 else f"at most {number(high)}"
+    span = f"at most {number(high)}" if number(low) == number(0) else f"between {number(low)} and {number(high)}"
     sentences = _joined(
         f"Of an NLL of {number(ladder.nll.value)}{some}, a temperature removes {_with_interval(removed)}, and a richer "
         f"map of the probabilities could remove at least {_with_interval(more)}. The best map found leaves {left}. "
         f"What only other training can remove{or_noise} is {span} (95% range).",
-        low == 0 and high > 0 and "These samples don't rule out that a richer map removes all of it.",
+        low == 0 < high and "These samples don't rule out that a richer map removes all of it.",
         per_class < FEW_PER_CLASS
         and f"With {number(per_class, '.2g')} samples a class on average, maps learn little, and the range is vague.",
         ladder.noise and f"The known posterior's own noise is {number(ladder.noise.value)}.",
@@ -305,8 +327,7 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
         left_out
         and f"Left out, as too slow for {classes} classes: {left_out}; with these, a richer map may remove more.",
     )
-    parts = f"A temperature {number(removed.value)}, a richer map at least {number(more.value)}"
-    return Answer(question, f"{parts}, only other training {span}.", sentences)
+    return Answer(question, f"A richer map at least {number(more.value)} nats, only other training {span}.", sentences)
 
 
 def which_confusions(
@@ -356,8 +377,9 @@ def are_enough(
     if math.isnan(resolution):
         richer = f"none was tried: {auto.reason}."
     elif not for_map:
-        needed = math.ceil(samples * (resolution / SMALL) ** 2 / 100) * 100
-        richer = f"gains are only known to within {_nats(resolution)} nats; {SMALL} would take about {needed:,}."
+        ratio = resolution / SMALL
+        needed = f"about {math.ceil(samples * ratio**2 / 100) * 100:,}" if ratio < 1e4 else "far more samples"
+        richer = f"gains are only known to within {_nats(resolution)} nats; {SMALL} would take {needed}."
     scarce = for_map and samples < FEW_PER_CLASS * classes
     if scarce:
         per_class = number(samples / classes, ".2g")

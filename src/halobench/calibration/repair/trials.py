@@ -162,11 +162,13 @@ def cross_fitted(
     fit_base: Callable[[np.ndarray, np.ndarray], float],
     reasons: Mapping[str, str],
     votes: np.ndarray | None = None,
+    uncalibrated: np.ndarray | None = None,
 ) -> Trials:
     """Return the results of the base and the candidates on each fold, after fitting them to the other folds.
 
     `targets` are labels (n,), or rows (n, k), one-hot or shares of votes, times any weights; `votes` (n,) counts votes.
     `fit_base` fits the base's beta to logits and targets. `reasons` says why some candidates aren't tried.
+    `uncalibrated` (n, k) are the logits without calibration, which may be -inf; by default, `logits`.
     """
     n = len(logits)
     drawn, weights = np.ones(n) if votes is None else votes, weights_of(targets)
@@ -175,14 +177,14 @@ def cross_fitted(
     reasons = dict(reasons)
     # For each sample: the gain, its variance, the confidence, and the probability that the prediction is right.
     results = {name: np.zeros((4, n)) for name in (BASE, *names) if name not in reasons}
-    plain = np.empty(n)
+    plain, start = np.empty(n), logits if uncalibrated is None else uncalibrated
     for number in range(FOLDS):
         log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join([*results][1:]) or "the temperature")
         out = fold == number
         inside, held_out = (logits[~out], targets[~out]), (logits[out], targets[out])
         base = rescale(held_out[0], fit_base(*inside))
-        plain[out] = cross_entropy(*held_out)
-        results[BASE][:, out] = _compared(rescale(held_out[0], 1.0), base, held_out[1])
+        plain[out] = cross_entropy(start[out], held_out[1])
+        results[BASE][:, out] = _compared(rescale(start[out], 1.0), base, held_out[1])
         for name in [name for name in results if name != BASE]:
             try:
                 scores = fit_checked(name, *inside, {}).logits(held_out[0], probabilities=False)

@@ -10,6 +10,7 @@ torchvision's ImageFolder isn't used, because it follows circular links endlessl
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,17 @@ def describe(
     """Return an image's shape, the numbers of classes and images, and the parts, without opening any file."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Description(images.shape[1:], len(names), len(labels), parts, names)
+
+
+def listing(*, folder: Any = None, test_folder: Any = None, **_: Any) -> np.ndarray:
+    """Return a number per image, sorted uint64 (n,); it depends on the image's path, size and time of change."""
+    numbers, listed = [], dict[str, str]()
+    for key, name in (("folder", folder), ("test_folder", test_folder)):
+        for path in _joined(list_folder(key, name, listed)) if name is not None else ():
+            found = os.stat(path)
+            text = f"{key} {os.path.relpath(path, _root(name))} {found.st_size} {found.st_mtime_ns}"
+            numbers.append(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest())
+    return np.sort(np.frombuffer(b"".join(numbers), dtype="<u8"))
 
 
 def load(
@@ -99,10 +111,7 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
     them.
     """
     require(isinstance(folder, str) and folder, key, folder, "a folder with a subfolder of images for each class")
-    root = Path(os.path.expanduser(folder))  # unlike Path's method, this leaves unknown users unchanged
-    if not root.is_absolute():
-        check_root()
-        root = data_root() / root
+    root = _root(folder)
     try:
         classes = _walk(str(root), listed)
     except SpecError:
@@ -114,6 +123,15 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
     for name, paths in classes.items():
         refuse(not paths, key, f"{root / name} has no images ({', '.join(SUFFIXES)}); add some, or remove the folder")
     return classes
+
+
+def _root(folder: Any) -> Path:
+    """Return the path of a folder, which may be relative to the data root."""
+    root = Path(os.path.expanduser(folder))  # unlike Path's method, this leaves unknown users unchanged
+    if not root.is_absolute():
+        check_root()
+        root = data_root() / root
+    return root
 
 
 def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:

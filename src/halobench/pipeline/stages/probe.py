@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,12 @@ from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.data import written_sources
 from halobench.pipeline.stage import Code, check_folder, parse_parts, resumable, stage
-from halobench.storage import arrays_io
 
 STAGE = {
     "of": "cell",
     "reads": {"source": ["meta.json"], "train": ["model.safetensors", "logits.safetensors"]},
     "writes": ["neighbourhood.parquet", "radii.parquet"],
-    "code": [
-        "calibration.calibrators.exact",
-        "data.splits",
-        "probing.probe",
-        "training.device",
-        "training.saved_model",
-    ],
+    "code": ["probing.probe"],
     "cells": "probed",
     "target": "probes",
     "device": True,
@@ -61,28 +53,17 @@ def run(
         stage("probe", folder, canonical_spec, reads={"source": source, "train": folder}, **options) as job,
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
-        from halobench.calibration.calibrators.exact import fit_temperature
-        from halobench.data import splits
-        from halobench.probing.probe import ProbedModel, probe_cell
+        from halobench.probing.probe import probe_trained_cell
         from halobench.probing.progress import Progress
-        from halobench.training.device import keep_freed_memory, place, resolve_device, set_kernels
-        from halobench.training.saved_model import load_model
+        from halobench.training.device import keep_freed_memory, resolve_device
 
         keep_freed_memory()
-        data = splits.load_data(source, specs["dataset"], seed)
-        set_kernels(specs["train"])
-        device = resolve_device(specs["train"].device)
-        model = load_model(specs["model"], data, folder / "model.safetensors")
-        model = place(model, specs["train"], device).eval()
-        arrays = arrays_io.read_arrays(folder / "logits.safetensors")
-        exact = fit_temperature(arrays["val.logits"], arrays["val.labels"])
-        beta, fitted = None if exact.separable else exact.beta, specs["model"].fitted_on(specs["dataset"].source)
-        checkpoint = checkpoint_of(str(device))
-        probed = ProbedModel(model, specs["train"], beta, fitted)
-        result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
+        checkpoint = checkpoint_of(str(resolve_device(specs["train"].device)))
+        parts = specs["dataset"], specs["model"], specs["train"]
+        result, dimension = probe_trained_cell(source, folder, *parts, probes, seed, Progress(checkpoint))
         job.claim_folder()
         job.write(result.curves, result.radii)
-        job.facts = {"made_on": checkpoint.made_on, "dimension": math.prod(data.shape)}
+        job.facts = {"made_on": checkpoint.made_on, "dimension": dimension}
     checkpoint.remove()
 
 

@@ -15,7 +15,7 @@ STAGE = {
     "of": "source",
     "writes": ["meta.json"],
     # Not every source has them: a distribution has no arrays, and stages restore those that are lost.
-    "may_write": ["images.npy", "labels.npy", "posterior.npy"],
+    "may_write": ["images.npy", "labels.npy", "posterior.npy", "listing.npy"],
     "code": ["data.sources"],
 }
 

@@ -22,7 +22,7 @@ STAGE = {
     "of": "cell",
     "reads": {"source": ["meta.json"], "weights": ["model.safetensors"]},
     "writes": ["model.safetensors", "logits.safetensors", "history.csv"],
-    "code": ["data.splits", "training.train_cell", "training.device"],
+    "code": ["training.train_cell"],
     "target": "trainings",
     "device": True,
     "slow": True,
@@ -61,20 +61,15 @@ def run(
         stage("train", out, canonical(specs), reads=read, **options) as job,
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
-        from halobench.data import splits
         from halobench.training.device import keep_freed_memory, resolve_device
-        from halobench.training.train_cell import evaluate_cell, train_cell
+        from halobench.training.train_cell import cell_from_source
 
         keep_freed_memory()
-        data = splits.load_data(source, specs["dataset"], seed)
         checkpoint = checkpoint_of(str(resolve_device(specs["train"].device)))
-        if weights is None or not specs["model"].comes_trained:
-            parts = data, specs["model"], specs["loss"], specs["train"]
-            cell = train_cell(*parts, seed, checkpoint=checkpoint, weights=weights)
-        else:
-            cell = evaluate_cell(data, specs["model"], weights, specs["train"], seed)
+        parts = specs["dataset"], specs["model"], specs["loss"], specs["train"]
+        cell, targets = cell_from_source(source, *parts, seed, checkpoint=checkpoint, weights=weights)
         job.claim_folder()
-        _write_outputs(cell, data.targets(), job.outputs)
+        _write_outputs(cell, targets, job.outputs)
         digest = {"weights": job.inputs["weights"]} if weights else {}
         if look_like_probabilities(cell.logits["val.logits"]):
             what = "between 0 and 1 and sum to 1; expected logits (values before the softmax)"

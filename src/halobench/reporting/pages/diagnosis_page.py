@@ -78,7 +78,8 @@ def _curve(diagnosis: Diagnosis) -> dict[str, Any] | None:
     if not fit.curve:
         return None
     (first, _), (last, _) = fit.curve[0], fit.curve[-1]
-    marks = [("uncalibrated", 1.0, fit.nll, "none")]
+    on_curve = diagnosis.floor is None or diagnosis.floor.always
+    marks = [("uncalibrated", 1.0, fit.nll, "none")] if on_curve else []
     marks += [
         (OTHERS[name], other.T, other.nll, name)
         for name, other in fit.others.items()
