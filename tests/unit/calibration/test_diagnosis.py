@@ -609,6 +609,22 @@ def test_the_score_of_what_is_saved_is_that_of_its_probabilities():
         assert all(np.isfinite(gain.value) for gain in found.better.values())
 
 
+def test_reliability_is_shown_before_and_after_with_what_calibrated_probabilities_would_show(flipped):
+    """On the test samples if they have labels, otherwise on those of the fit."""
+    z, y, new_z, new_y, found = flipped
+    for one, logits, labels in ((found, new_z, new_y), (diagnose(z, y, candidates=(), calibrator="exact"), z, y)):
+        before, after = one.reliability.values()
+        assert list(one.reliability) == ["none", one.auto.chosen]
+        for diagram, p in ((before, softmax(logits)), (after, one.predict_proba(logits))):
+            assert diagram.ece == pytest.approx(halobench.ece(p, labels), abs=1e-12)
+            expected = halobench.ece_floor(p, 15, 2000, np.random.default_rng(0))
+            assert diagram.floor == pytest.approx(expected, rel=0.1)
+            assert sum(share for _, _, share in diagram.bins) == pytest.approx(1)
+        page = diagnosis_page(one)
+        assert page.count("<circle") == len(before.bins) + len(after.bins)
+        assert ("Reliability on the test samples" in page) == (one is found)
+
+
 @fast
 def test_a_notebook_shows_the_answers_and_the_tables():
     z, y = drawn(300, flips=0.35)

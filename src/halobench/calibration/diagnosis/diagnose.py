@@ -35,7 +35,7 @@ from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.calibrators import auto
 from halobench.calibration.calibrators.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
-from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder, unrelated
+from halobench.calibration.diagnosis.parts import Diagram, Shift, Temperature, confusions, quick_ladder, unrelated
 from halobench.calibration.diagnosis.result import Diagnosis
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
 from halobench.calibration.ladder import RepairLadder, Rung
@@ -340,9 +340,17 @@ def _computed(val: _Validation, test: Samples | None, tried: Sequence[str], seed
         tempered = temper(val.logits, val.beta)[one_each]
         shift = Shift.of(tempered, val.targets[one_each], temper(test["logits"], val.beta), new_targets)
     scores: tuple[dict[str, dict[str, Rung]], dict[str, Gain], dict[str, Gain]] = {}, {}, {}
+    maps = {NONE: val.uncalibrated, chosen.chosen: chosen.calibrator.logits(val.logits, probabilities=False)}
+    targets = None if val.is_weighted else val.targets
     if test is not None and new_targets is not None:
         log.info("test scores")
-        scores = _scored(_maps(val, test, temperature, chosen), new_targets, chosen, seed)
+        maps, targets = _maps(val, test, temperature, chosen), new_targets
+        scores = _scored(maps, targets, chosen, seed)
+    rng, reliability = generator(seed, "diagnose", "reliability"), dict[str, Diagram]()
+    if targets is not None:
+        reliability = {
+            name: Diagram.of(softmax(maps[name]), targets, rng) for name in dict.fromkeys((NONE, chosen.chosen))
+        }
     return Diagnosis(
         **val.described(),
         temperature=temperature,
@@ -356,6 +364,7 @@ def _computed(val: _Validation, test: Samples | None, tried: Sequence[str], seed
         scores=scores[0],
         test_gains=scores[1],
         better=scores[2],
+        reliability=reliability,
     )
 
 

@@ -14,8 +14,10 @@ from halobench.calibration.calibrators.paper import fit_as_paper
 from halobench.calibration.ladder import RepairLadder, ladder
 from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.trials import NORMAL
-from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, predictions, softmax
+from halobench.calibration.repair.trials import BINS, NORMAL
+from halobench.calibration.scores import resampling
+from halobench.calibration.scores.binning import bin_by_confidence
+from halobench.calibration.scores.sample_scores import correctness, cross_entropy, mass_of, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
@@ -31,6 +33,7 @@ LEVEL = 0.01  # joint level of the two tests for a shift
 EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer classes are pooled
 FEWEST = 20  # with fewer samples, nothing is said of their order
 ROUNDING = 1e-14  # differences of probabilities, as a share of them, that may be rounding
+FLOOR_DRAWS = 200  # draws of labels for the floor of an ECE
 LADDER_LEAST = 3  # samples a class on average; with fewer, maps learn next to nothing
 LADDER_MOST = 2000  # if there are more samples than this, the ladder is computed from as many drawn at random
 
@@ -183,6 +186,33 @@ def confusions(p: np.ndarray, top: np.ndarray, mass: np.ndarray) -> tuple[Confus
         for a, j in pairs
         if wrong[a, j] > 0
     )
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """A reliability diagram with its ECE.
+
+    Attributes
+    ----------
+    bins : tuple of (float, float, float)
+        The mean confidence, the accuracy and the share of all samples of each bin that isn't empty.
+    ece, floor : float
+        The ECE, and the mean ECE that calibrated probabilities would show (`halobench.ece_floor`).
+    """
+
+    bins: tuple[tuple[float, float, float], ...]
+    ece: float
+    floor: float
+
+    @classmethod
+    def of(cls, p: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> Diagram:
+        """Return the diagram of probabilities p (n, k) for labels or shares of votes."""
+        top, confidence = predictions(p)
+        binned = bin_by_confidence(confidence, correctness(top, targets), BINS)
+        (counts, gaps), held = binned.gaps(), binned.count > 0
+        shares = counts / len(p)
+        bins = zip(binned.confidence[held].tolist(), binned.accuracy[held].tolist(), shares.tolist(), strict=True)
+        return cls(tuple(bins), float((shares * gaps).sum()), resampling.floor(confidence, BINS, FLOOR_DRAWS, rng))
 
 
 @dataclass(frozen=True)

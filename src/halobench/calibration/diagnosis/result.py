@@ -17,7 +17,7 @@ from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.calibrators.auto import AutoFit, Gain, listed
 from halobench.calibration.diagnosis import text as words
 from halobench.calibration.diagnosis.external_logits import read_samples
-from halobench.calibration.diagnosis.parts import Confusion, Shift, Temperature
+from halobench.calibration.diagnosis.parts import Confusion, Diagram, Shift, Temperature
 from halobench.calibration.floor import Floor
 from halobench.calibration.ladder import RepairLadder, Rung
 from halobench.calibration.logit_tables import rows_of
@@ -77,6 +77,9 @@ class Diagnosis:
         Gains over uncalibrated logits on the test samples, by calibrator.
     better : dict of str to Gain
         Gains over the chosen calibrator on the test samples, by calibrator; a gain is clear if its `low` is above 0.
+    reliability : dict of str to Diagram
+        Reliability diagrams of ``none`` and the chosen calibrator on the test samples or, without test labels, on the
+        validation samples, to which the calibrator was fitted; empty if only weighted samples have labels.
     floor : Floor or None
         The floor for probabilities, some of which are 0; None if none is 0.
     probabilities : bool
@@ -105,6 +108,7 @@ class Diagnosis:
     scores: dict[str, dict[str, Rung]]
     test_gains: dict[str, Gain]
     better: dict[str, Gain]
+    reliability: dict[str, Diagram]
     floor: Floor | None = None
     probabilities: bool = False
 
@@ -200,27 +204,37 @@ class Diagnosis:
         for answer in self.answers():
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
             lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
-        return "\n".join(lines + self._tables()).rstrip()
+        return "\n".join(lines + [line for table in self._tables() for line in (*table.lines(), "")]).rstrip()
 
     __repr__ = __str__
 
-    def _tables(self) -> list[str]:
-        """Return the lines of two tables: candidates out of fold and, if test samples have labels, their scores."""
-        lines = words.candidates_table(self.auto)
+    def _tables(self) -> list[words.Table]:
+        """Return the tables of candidates out of fold and, if test samples have labels, of their scores."""
+        tables = [words.candidates_table(self.auto)]
         if self.scores and not self.auto.mismatch:
-            lines += ["", *words.scores_table(self.scores, self.auto.chosen)]
-        return lines
+            tables.append(words.scores_table(self.scores, self.auto.chosen))
+        return list(filter(None, tables))
 
     def _repr_html_(self) -> str:
-        """Return the answers as HTML, which notebooks show in place of `repr`."""
+        """Return the answers and tables as HTML, which notebooks show in place of `repr`."""
         answers = "".join(
             f"<tr><td style='text-align:left;vertical-align:top'>{'&#9888; ' if answer.warning else ''}"
             f"{html.escape(answer.question)}</td><td style='text-align:left'><b>{html.escape(answer.short)}</b><br>"
             f"{html.escape(answer.sentences)}</td></tr>"
             for answer in self.answers()
         )
-        tables = html.escape("\n".join(self._tables()))
-        return f"<p>{html.escape(self.summary())}</p><table>{answers}</table><pre>{tables}</pre>"
+        tables = "".join(
+            f"<p>{html.escape(table.title)}</p><table>"
+            + "".join(
+                f"<tr><td style='text-align:left'>{html.escape(name)}</td>"
+                + "".join(f"<td style='text-align:right'>{html.escape(cell)}</td>" for cell in cells)
+                + "</tr>"
+                for name, *cells in (table.headings, *table.rows)
+            )
+            + "</table>"
+            for table in self._tables()
+        )
+        return f"<p>{html.escape(self.summary())}</p><table>{answers}</table>{tables}"
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from halobench.calibration.calibrators.auto import NONE, SHRUNK, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.calibrators.exact import TemperatureFit
@@ -30,6 +31,7 @@ FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about er
 FEW_PER_CLASS = 10  # samples a class; with fewer, maps that distinguish the classes can't be learned
 MOST_PAIRS = 12  # columns in another order that are listed
 CLEAR = 0.05  # the largest p-value at which a confusion stands out, and labels clearly fit their logits
+NAME = 24  # characters of a name in a table, so that its lines fit
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
     "These tests see only the logits, so they miss labels that change while the logits stay the same, and inputs whose "
@@ -432,34 +434,51 @@ def are_alike(shift: Shift, names: Sequence[str]) -> Answer:
     return Answer(question, short, sentences + BLIND, warning=shift.seen or worse)
 
 
-def candidates_table(auto: AutoFit) -> list[str]:
-    """Return the lines of a table of calibrators' NLLs and gains out of fold; [] if nothing was cross-fitted."""
+class Table(NamedTuple):
+    """A table as text: its title, the headings of its columns, and its rows, whose first cell is a name."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def lines(self) -> list[str]:
+        """Return the title and the rows, with aligned columns."""
+        every = [self.headings, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+        lines = [
+            "  ".join([f"{name:{widths[0]}}", *map(str.rjust, cells, widths[1:])]).rstrip() for name, *cells in every
+        ]
+        return [self.title, *lines]
+
+
+def candidates_table(auto: AutoFit) -> Table | None:
+    """Return a table of calibrators' NLLs and gains out of fold; None if nothing was cross-fitted."""
     if math.isnan(auto.nll):
-        return []
-    over_temperature = {gain.name: gain for gain in auto.candidates}
-    lines, tempered = ["On out-of-fold validation samples, with 95% intervals:"], auto.temperature.weight < 1
-    lines.append(
-        f"{'':26}{'NLL':>7}{'gain over uncalibrated':>23}" + (f"{'over the temperature':>24}" if tempered else "")
-    )
-    lines.append(f"  {label(NONE):24}{number(auto.nll):>7}")
-    rows = [auto.temperature_gain, *auto.over_none]
-    for gain in rows[auto.temperature_gain.name == NONE :]:
+        return None
+    over_temperature, tempered = {gain.name: gain for gain in auto.candidates}, auto.temperature.weight < 1
+    headings = ["", "NLL", "gain over uncalibrated", *(["over the temperature"] if tempered else [])]
+    rows = [(f"  {label(NONE)}", number(auto.nll), *[""] * (len(headings) - 2))]
+    gains = [auto.temperature_gain, *auto.over_none]
+    for gain in gains[auto.temperature_gain.name == NONE :]:
         mark = "* " if gain.name == auto.chosen else "  "
-        own = over_temperature.get(gain.name) if tempered else None
-        columns = number(auto.nll - gain.value), _with_interval(gain), _with_interval(own) if own else ""
-        lines.append(f"{mark}{label(gain.name)[:24]:24}" + "{:>7}{:>23} {:>23}".format(*columns).rstrip())
-    return lines
+        own = over_temperature.get(gain.name)
+        further = [_with_interval(own) if own else ""] if tempered else []
+        rows.append((f"{mark}{label(gain.name)[:NAME]}", number(auto.nll - gain.value), _with_interval(gain), *further))
+    return Table("On out-of-fold validation samples, with 95% intervals:", tuple(headings), rows)
 
 
-def scores_table(scores: Mapping[str, Mapping[str, Rung]], chosen: str) -> list[str]:
-    """Return the lines of a table of test scores, by calibrator and metric; the chosen calibrator is marked."""
-    lines = ["On the test samples, with 95% bootstrap intervals (* is what is saved):"]
-    lines.append(f"{'':28}{'NLL':>22}{'error':>14}{'Brier':>8}{'ECE':>8}")
-    for name, by_metric in scores.items():
-        error, brier, ece = (number(by_metric[key].value) for key in ("error", "brier", "ece"))
-        mark = "* " if name == chosen else "  "
-        lines.append(f"{mark}{label(name)[:26]:26}{_with_interval(by_metric['nll']):>22}{error:>14}{brier:>8}{ece:>8}")
-    return lines
+def scores_table(scores: Mapping[str, Mapping[str, Rung]], chosen: str) -> Table:
+    """Return a table of test scores, by calibrator and metric; the chosen calibrator is marked."""
+    rows = [
+        (
+            f"{'* ' if name == chosen else '  '}{label(name)[:NAME]}",
+            _with_interval(by_metric["nll"]),
+            *(number(by_metric[key].value) for key in ("error", "brier", "ece")),
+        )
+        for name, by_metric in scores.items()
+    ]
+    title = "On the test samples, with 95% bootstrap intervals (* is what is saved):"
+    return Table(title, ("", "NLL", "error", "Brier", "ECE"), rows)
 
 
 def _joined(*sentences: object) -> str:

@@ -34,7 +34,13 @@ def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
         (label(name), [(number(rung.value), _span(rung.low, rung.high)) for rung in (rungs[key] for key in SCORED)])
         for name, rungs in diagnosis.scores.items()
     ]
+    diagrams = [
+        {"label": label(name), "ece": number(each.ece), "floor": number(each.floor)}
+        | {"points": [(100 * x, 100 - 100 * y, 1 + 6 * math.sqrt(share)) for x, y, share in each.bins]}
+        for name, each in diagnosis.reliability.items()
+    ]
     shown: Mapping[str, Any] = {
+        **{"diagrams": diagrams, "on_test": bool(diagnosis.scores)},
         **{"summary": diagnosis.summary(), "answers": diagnosis.answers(), "confusions": confusions},
         **{"curve": _curve(diagnosis), "parts": _parts(diagnosis), "scores": scores, "metrics": SCORED.values()},
     }
