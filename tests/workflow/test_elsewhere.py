@@ -18,7 +18,7 @@ from conftest import ROOT, SOAK, Workspace, needs, one_cell, two_modules
 from halobench.cli.main import main
 
 CELL = "runs/noisy/mlp/mixup2/seed0"
-FILES = {"Snakefile", "config.yaml", "config", "workflow", "profiles", "LICENSE", "mine.txt"}
+FILES = {"Snakefile", "config.yaml", "config", "workflow", "profiles", "LICENSE", "runs.txt"}
 
 
 def own(folder: Path, config: object, snakefile: str = "") -> Workspace:
@@ -48,48 +48,32 @@ def check_ran(workspace: Workspace, results: str, *arguments: str, **environment
     assert "Nothing to be done" in run(workspace, "-n", *arguments, **environment)
 
 
-MODULE = """
-configfile: "config.yaml"
-module halobench:
-    snakefile: {snakefile!r}
-    config: {config}
-"""
-USE_AS = """    prefix: "hb"
-use rule * from halobench exclude reference as hb_*
-use rule train from halobench as hb_train with:
-    threads: 2
-    resources: runtime=600
-use rule reference from halobench as own_reference with:
-    priority: 3
-
-rule all:
-    default_target: True
-    input: rules.hb_all.input, "mine.txt"
-
-rule mine:
-    input: expand(rules.hb_aggregate.output.runs_csv, scope="", experiment="tiny")
-    output: "mine.txt"
-    shell: "wc -l < {input} > {output}"
-"""
-
-
 def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tmp_path):
-    """One rule is overridden and one renamed, for which Snakemake evaluates the module three times.
+    """The Snakefile is the documented one. It overrides one rule, and one is renamed: the module is evaluated thrice.
 
     A changed value reruns its jobs, as Snakemake remembers parameters; a failed job is listed with its log.
     """
-    text = MODULE.format(snakefile=str(ROOT / "workflow/Snakefile"), config='config["bench"]') + USE_AS
+    (text,) = re.findall(r'^```python title="Snakefile"\n(.*?)^```', (ROOT / "docs/run.md").read_text(), re.M | re.S)
+    text += "use rule reference from halobench as own_reference with:\n    priority: 3\n"
+    for documented, mine in {
+        "/home/me/halobench/workflow/Snakefile": str(ROOT / "workflow/Snakefile"),
+        "config: config ": 'config: config["bench"] ',
+        "rule * from halobench": "rule * from halobench exclude reference",
+        'experiment="demo"': 'experiment="tiny"',
+    }.items():
+        assert text.count(documented) == 1
+        text = text.replace(documented, mine)
     config = one_cell()
     workspace = own(tmp_path, {"bench": config}, text)
-    run(workspace, "--cores", "2", "--set-resources", "hb_calibrate:mem_mb=1000")
-    assert (tmp_path / "mine.txt").read_text().strip() == "2"
-    check_ran(workspace, "hb/results")
+    run(workspace, "--cores", "2", "--set-resources", "halobench_calibrate:mem_mb=1000")
+    assert (tmp_path / "runs.txt").read_text().strip() == "2"
+    check_ran(workspace, "calibration/results")
     config["train"] |= {"lr": 1e25, "optimizer": "sgd"}
     own(tmp_path, {"bench": config})
     done = workspace.module("halobench.cli.main", "run", "--cores", "1")
     assert done.returncode == 1
     table = done.stderr[done.stderr.index("1 job failed; here are the last lines of each log:") :]
-    assert "hb/results/logs/train/noisy/mlp/mixup2/seed0.log" in table
+    assert "calibration/results/logs/train/noisy/mlp/mixup2/seed0.log" in table
 
 
 @pytest.mark.soak

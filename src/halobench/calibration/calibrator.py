@@ -33,7 +33,6 @@ from halobench.calibration.saved import Savable, is_savable, savable
 from halobench.calibration.scores.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, SpecError, refuse, require, shown
-from halobench.core.formatting import count, number
 from halobench.core.plugins.facts import title
 
 NONE = "none"  # the name of no calibration
@@ -119,8 +118,8 @@ class Calibrator(Savable):
 
     def described(self) -> str:
         """Say in a few words which calibrator this is, and how many samples and classes it was fitted to."""
-        temperature = f" with T = {number(self.T, '.4g')}" if math.isfinite(self.T) else ""
-        samples = f"fitted to {count(self.samples, 'sample')} of {count(self.classes, 'class', 'classes')}"
+        temperature = f" with T = {self.T:.4g}" if math.isfinite(self.T) else ""
+        samples = f"fitted to {self.samples:,} sample{'s' * (self.samples != 1)} of {self.classes:,} classes"
         return f"{title('calibrators', self.name)}{temperature}, {samples}"
 
     def libraries(self) -> list[str]:

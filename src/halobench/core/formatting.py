@@ -1,4 +1,7 @@
-"""Format numbers, times, bytes and counts for human readers."""
+"""Format numbers, times, bytes and counts for human readers.
+
+What computes numbers imports nothing from here, so that an edit redraws tables, figures and pages alone.
+"""
 
 from __future__ import annotations
 

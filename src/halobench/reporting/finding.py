@@ -22,7 +22,8 @@ COMPARED = {
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
 TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
 REPAIR_TESTS = " decided tests of its repair"
-DECIDED = ("holds", "does_not", "mixed")
+BY_PAIRS = {"mixed": "mixed, since pairs of data set and model disagree", "no_pair": "supported by no pair"}
+DECIDED = ("holds", "does_not", *BY_PAIRS)
 # The phrases for tests whose registration begins so.
 WHEN = {start: start if start != "after " else "after results had been seen" for start in REGISTERED}
 PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds": "hold", "does_not": "do not hold"}
@@ -56,11 +57,11 @@ def adjusted_line(rows: Rows) -> str:
     tested = [row for row in _whole(rows) if row["verdict"] not in UNMADE]
     if not any(row["adjusted"] in DECIDED for row in tested):
         return ""
-    mixed = sum(row["adjusted"] == "mixed" for row in tested)
-    others = counted(row for row in tested if row["adjusted"] != "mixed")
+    others = counted(row for row in tested if row["adjusted"] not in BY_PAIRS)
     whole = f"Of {count(len(tested), 'test')}, {others or 'none is decided'} after Holm's correction for their number"
-    verb = "is" if mixed == 1 else "are"
-    return f"{whole}; {mixed} {verb} mixed, since pairs of data set and model disagree." if mixed else f"{whole}."
+    counts = Counter(row["adjusted"] for row in tested)
+    by_pairs = [f"{n} {'is' if n == 1 else 'are'} {what}" for name, what in BY_PAIRS.items() if (n := counts[name])]
+    return f"{'; '.join([whole, *by_pairs])}."
 
 
 def registration_line(rows: Rows) -> str:
@@ -153,7 +154,8 @@ def _repaired(rows: Rows) -> str:
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:
     """Say how many of the decided tests have each verdict, e.g. ``3 of 10 hold, 6 fail and 1 is mixed``."""
-    verbs = {"holds": ("holds", "hold"), "does_not": ("fails", "fail"), "mixed": ("is mixed", "are mixed")}
+    verbs = {"holds": ("holds", "hold"), "does_not": ("fails", "fail")}
+    verbs |= {name: (f"is {PLURAL[name]}", f"are {PLURAL[name]}") for name in BY_PAIRS}
     present, total = [name for name in DECIDED if counts[name]], sum(counts[name] for name in DECIDED)
     first, *others = present
     if others:

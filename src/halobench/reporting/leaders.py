@@ -9,6 +9,7 @@ import pandas as pd
 
 from halobench.core.formatting import count, interval, number
 from halobench.reporting import labels
+from halobench.reporting.table_views import posterior_entropies
 from halobench.results.names import METRICS, NO_LOSS
 from halobench.results.shared_samples import seed_corrections
 from halobench.results.t_intervals import t_interval
@@ -50,11 +51,14 @@ def compared(metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Compared]:
     """Return, by data set, the comparison of methods, without the oracle and models that weren't trained here."""
     rows = preferred_labels(metrics)
     rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
-    corrections = seed_corrections(runs)
-    return {str(name): _compared(part, corrections[name]) for name, part in rows.groupby("dataset", sort=False)}
+    corrections, uncertain = seed_corrections(runs), posterior_entropies(metrics)
+    return {
+        str(name): _compared(part, corrections[name], name in uncertain)
+        for name, part in rows.groupby("dataset", sort=False)
+    }
 
 
-def _compared(rows: pd.DataFrame, correction: float) -> Compared:
+def _compared(rows: pd.DataFrame, correction: float, uncertain: bool) -> Compared:
     models = rows.groupby("model")["loss"].nunique()
     whole = models[models == rows["loss"].nunique()].index
     rows = rows[rows["model"].isin(whole)] if len(whole) else rows
@@ -62,7 +66,9 @@ def _compared(rows: pd.DataFrame, correction: float) -> Compared:
         means = rows.pivot_table(
             "value", [*METHOD, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False
         )
-    return Compared("kl" if "kl" in set(rows["metric"]) else "nll", sorted(set(rows["model"])), correction, means)
+    scores = {*rows["metric"]}
+    metric = "kl" if "kl" in scores and (uncertain or "nll" not in scores) else "nll"  # the same if labels are certain
+    return Compared(metric, sorted(set(rows["model"])), correction, means)
 
 
 def leader(methods: Compared) -> str:

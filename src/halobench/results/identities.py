@@ -17,7 +17,7 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugins.facts import Facts, facts, last_part, named, owners, stem
+from halobench.core.plugins.facts import facts, named, owners, stem
 from halobench.core.specs.codec import to_json
 
 COLUMNS = {"model": "model_plugin", "loss": "loss_plugin"}  # of `runs`: with a name, and with what it stands for
@@ -50,20 +50,22 @@ def plugin_text(part: Mapping[str, Any]) -> str:
 def identity(kind: str, key: str, plugin: str, options: Mapping[str, Any]) -> Identity:
     """Return the identity of a name, with the title and style of the plug-in or of its variant with these options.
 
-    If no variant has the options, the title lists them. A model of a library goes by its name in the configuration. If
-    a plug-in's file is missing, the last part of its name stands in for its title.
+    If no variant has the options, the title lists them. A plug-in that states no title, such as a model of timm, goes
+    by the name itself, and so does one whose file is missing.
     """
-    if "/" in plugin:
-        return Identity(kind, key, plugin, options, key)
-    variants: dict[str, Facts] = {}
     try:
         said, found = facts(kind, plugin), plugins.find(kind, plugin)
-        options = found.without_defaults(options)
-        variants = {to_json(found.without_defaults(each.options)): each for each in said.variants.values()}
     except SpecError:  # its module is missing, for example on another machine
-        said = Facts(last_part(plugin))
-    if shown := variants.get(to_json(options), None if options else said):
-        return Identity(kind, key, plugin, options, shown.title, shown.style)
+        return Identity(kind, key, plugin, options, key)
+    options = found.without_defaults(options)
+    # A variant without options is a title for its name alone, whatever else the plug-in is called.
+    variants = {to_json(found.without_defaults(one.options)): one for one in said.variants.values() if one.options}
+    if variant := variants.get(to_json(options)):
+        return Identity(kind, key, plugin, options, variant.title, variant.style)
+    if "TITLE" not in found.constants:
+        return Identity(kind, key, plugin, options, key)
+    if not options:
+        return Identity(kind, key, plugin, options, said.title, said.style)
     words = ", ".join(f"{name} = {value}" for name, value in options.items())
     return Identity(kind, key, plugin, options, f"{said.title} ({words})")
 

@@ -128,8 +128,13 @@ VERDICTS = {
     "does_not": Name("does not hold", "the interval lies entirely on the other side", Style("#B84A00", "✗")),
     "mixed": Name(
         "mixed",
-        "pairs of data set and model disagree: decided both ways, or with effects of opposite sign",
+        "it holds for some pairs of data set and model, and not for others",
         Style("#7B4BA0", "±"),
+    ),
+    "no_pair": Name(
+        "supported by no pair",
+        "it holds for no pair of data set and model, and not all are decided, or not after Holm's correction",
+        Style("#8A5A2B", "∅"),
     ),
     "undecided": Name("undecided", "the margin lies within the interval", Style("#555555", "?")),
     "not_testable": Name(

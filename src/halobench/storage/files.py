@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,15 +33,15 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f"{TEMPORARY}{path.stem}-{secrets.token_hex(8)}{path.suffix}"
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    mode = temporary.stat().st_mode  # less the umask, which can be read otherwise only by setting it
     writer = _lock(temporary)
     with contextlib.suppress(OSError):  # the file system may not have locks
         writer.acquire(blocking=False)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode)  # safetensors replaces the file by a private one
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -135,13 +136,6 @@ def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
 def _local(seconds: float) -> str:
     """Format a time in this machine's time zone."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
-
-
-def _umask() -> int:
-    """Return the process's umask, which can be read only by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path | str, value: Any) -> None:

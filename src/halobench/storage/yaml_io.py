@@ -51,7 +51,7 @@ def read_yaml(path: Path | str) -> Any:
     try:
         content = yaml.load(text, StrictLoader)
         parts = json.JSONEncoder(default=str, skipkeys=True).iterencode(content)  # refuses circular references
-        endless = len(list(itertools.islice(parts, MOST_PARTS))) == MOST_PARTS
+        large = len(list(itertools.islice(parts, MOST_PARTS))) == MOST_PARTS
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -60,5 +60,6 @@ def read_yaml(path: Path | str) -> Any:
         raise RefusedError(where, f"can't be read as YAML with plain data and unique keys ({why})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RefusedError(str(path), f"can't be read as YAML ({describe_error(error)})") from None
-    refuse(endless, str(path), "YAML aliases expand to too much data")
+    why = "YAML aliases expand to too much data" if "*" in text else "has too much data for a configuration"
+    refuse(large, str(path), why)
     return content

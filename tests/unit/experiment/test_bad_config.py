@@ -448,6 +448,10 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
         lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
         "config.yaml: YAML aliases expand to too much data",
     ),
+    "too many keys": (
+        lambda text: text + "".join(f"key{i}: {i}\n" for i in range(100_000)),
+        "config.yaml: has too much data for a configuration",
+    ),
     "an alias in what it stands for": (
         lambda text: "models: &models {mlp: {width: [*models]}}\n",
         "config.yaml: can't be read as YAML (ValueError: ...)",

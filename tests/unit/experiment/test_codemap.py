@@ -205,6 +205,13 @@ def test_a_search_counts_where_it_is_used_alone():
     assert not any("far_field" in name or "piecewise" in name for name in {*rays, *attacked})
 
 
+def test_what_formats_numbers_for_readers_outdates_tables_and_pages_and_nothing_computed():
+    plugins = [(kind, name) for kind in {*kinds()} - {"stages", "figures", "tables"} for name in names(kind)]
+    computed = ("source", "weights", "train", "probe", "calibrate", "repair", "reference", "aggregate")
+    assert not any("core/formatting" in code_map(stage, plugins) for stage in computed)
+    assert all("core/formatting" in code_map(stage) for stage in ("table", "claims", "overview", "explorer"))
+
+
 def test_every_module_is_in_some_map_or_known_to_change_no_number():
     """A new module must be one or the other: changing it affects the stages that import it, unless it is neutral."""
     package = ROOT / "src/halobench"

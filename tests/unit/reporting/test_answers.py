@@ -187,6 +187,13 @@ def test_the_kl_counts_where_the_posterior_is_known_and_else_the_nll():
         answer = temperature.temperature(metrics, named)
         assert answer.short == said.format(reason, others), "shares of a KL and of an NLL differ in meaning"
         assert ("official label" in answer.limit) == (digits == {"noise": 0.5})
+        for shown, of_what in (
+            (["digits"], " above that of the known posterior"),
+            (["svhn"], ""),
+            (["digits", "svhn"], ", above the posterior's if it is known"),
+        ):
+            axis = temperature.temperature(metrics[metrics["dataset"].isin(shown)], named).axis
+            assert axis == f"test NLL{of_what}\n(nats; left is better)"
         assert [[*each.values["mean"]] for each in answer.series] == [[1.0, 4.0], [0.25, 1.0]]
     both = runs.assign(distribution=runs["dataset"].map({"digits": "overlap", "svhn": ""}))
     found = temperature.temperature(metrics, both).short

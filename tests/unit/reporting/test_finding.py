@@ -14,8 +14,8 @@ TESTS = "decided tests of the paper's claims"
 
 
 def rows(**verdicts: str) -> list[dict]:
-    """Rows by calibration: h holds, f does not, m mixed, u undecided, n not tested."""
-    words = {"h": "holds", "f": "does_not", "m": "mixed", "u": "undecided", "n": "not_tested"}
+    """Rows by calibration: h holds, f does not, m mixed, p supported by no pair, u undecided, n not tested."""
+    words = {"h": "holds", "f": "does_not", "m": "mixed", "p": "no_pair", "u": "undecided", "n": "not_tested"}
     return [
         CLAIM_ROW | {"fit": fit, "verdict": words[v], "adjusted": words[v]}
         for fit, each in verdicts.items()
@@ -50,17 +50,22 @@ def test_the_finding_counts_decided_tests_over_all_cells(verdicts, sentence):
 
 
 def test_verdicts_are_counted_after_holms_correction():
-    made = rows(exact="hhhmfu", none="n")
+    made = rows(exact="hhhmfup", none="n")
     made[0] |= {"adjusted": "undecided"}
     made[4] |= {"kind": "check"}
-    line = "Of 6 tests, 2 hold, 1 does not hold, 2 undecided after Holm's correction for their number;"
-    line += " 1 is mixed, since pairs of data set and model disagree."
+    line = "Of 7 tests, 2 hold, 1 does not hold, 2 undecided after Holm's correction for their number;"
+    line += " 1 is mixed, since pairs of data set and model disagree; 1 is supported by no pair."
     assert finding.adjusted_line(made) == line
-    assert finding.finding(made) == f"With {OPTIMAL}, 2 of 3 {TESTS} hold and 1 is mixed. {line}"
+    assert (
+        finding.finding(made)
+        == f"With {OPTIMAL}, 2 of 4 {TESTS} hold, 1 is mixed and 1 is supported by no pair. {line}"
+    )
     text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file
     assert finding.finding(text) == finding.finding(made)
     assert finding.adjusted_line(rows(exact="un")) == ""
-    assert finding.counted(made) == "2 hold, 1 does not hold, 1 mixed, 2 undecided, 1 not tested"
+    assert (
+        finding.counted(made) == "2 hold, 1 does not hold, 1 mixed, 1 supported by no pair, 2 undecided, 1 not tested"
+    )
 
 
 def test_registrations_are_counted_by_when_they_were_made():

@@ -55,3 +55,6 @@ def test_one_loss_alone_leads_nothing_and_one_seed_has_no_interval():
     assert "(1 seed with" in line
     assert set(compared(rows, RUNS)) == {"d"}
     assert compared(rows, RUNS)["d"].metric == "kl"
+    for entropy, metric in ((0.0, "nll"), (0.69, "kl")):
+        both = pd.concat([rows, rows.assign(metric="nll", value=rows["value"] + entropy)])
+        assert compared(both, RUNS)["d"].metric == metric, "if labels are certain, no posterior is known, and KL is NLL"

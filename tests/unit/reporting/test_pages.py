@@ -26,6 +26,7 @@ from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.pages import files_pages, leaderboard, overview
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
+from halobench.reporting.print_tables import layout
 from halobench.results import job_and_fit_tables, names
 from halobench.results.claims import evaluate, load_claims
 from halobench.runner import end_of_run
@@ -236,6 +237,29 @@ def test_the_leaderboard_says_titles_and_never_keys(pages, tables):
     keys = {key for kind in ("model", "loss", "dataset") for key in tables["runs"][kind]}
     assert [key for key in sorted(keys) if re.search(rf"\b{re.escape(key)}\b", text)] == []
     assert "2-point Mixup (" in text
+
+
+def test_models_of_libraries_go_by_the_names_that_the_user_gave_them(tables):
+    own = {
+        **{"tiny": '{"name":"timm/test_resnet"}', "mine": '{"name":"timm/resnet50"}'},
+        **{"tv": '{"name":"torchvision/resnet18","zero_init_residual":true}', "plain": '{"name":"cnn"}'},
+    }
+    renamed = dict(zip(("mlp", "cnn", "efficientnet"), own, strict=False))
+    given = {
+        name: table.assign(model=table["model"].replace(renamed)) if "model" in table else table
+        for name, table in tables.items()
+    }
+    given["runs"] = given["runs"].assign(model_plugin=given["runs"]["model"].map(own))
+    also = given["runs"].iloc[:1].assign(model="plain", model_plugin=own["plain"])
+    with labels.naming(pd.concat([given["runs"], also])):
+        assert labels.model_label("plain") == "CNN", "a variant that states no options is a title for its name alone"
+        texts = {"summary": synthetic.words(synthetic.drawn("summary", given))}
+        texts |= {name: shown(page) for name, page in made_pages(given).items() if name in ("overview", "leaderboard")}
+        texts |= {"table": layout.latex(plugins.load("tables", "paper_images")(given["metrics"], given["runs"]), "t")}
+    for name, text in texts.items():
+        assert "DenseNet" not in text, name
+        assert all(re.search(rf"\b{model}\b", text) for model in ("tiny", "mine")), name
+    assert re.search(r"\btv\b", texts["summary"])
 
 
 # The overview ---------------------------------------------------------------------------------------------------------

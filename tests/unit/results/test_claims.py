@@ -209,7 +209,13 @@ def test_a_verdict_over_pairs_that_are_decided_both_ways_is_mixed_whatever_the_m
     assert [row["verdict"], row["hold"], row["fail"]] == ["does_not", 0, 2], "no pair gains as much as claimed"
     near |= two_losses([0.95, 0.94, 0.96], ones, "d3")
     row = judged(DIFFERENCE, grid(near))
-    assert [row["verdict"], row["hold"], row["fail"]] == ["mixed", 0, 2], "one pair gains, about as much as claimed"
+    assert [row["verdict"], row["hold"], row["fail"]] == ["no_pair", 0, 2], "one pair gains, about as much as claimed"
+    assert finding.in_words(row) == "supported by no pair; of 3 pairs: not for 2, undecided for 1"
+    close = grid(two_losses([1.09, 1.15, 1.21], ones, "d1") | two_losses([1.09, 1.15, 1.21], ones, "d2"))
+    alone, among = (
+        evaluate([parse(Claim, DIFFERENCE | {"name": f"c{i}"}) for i in range(n)], close).iloc[0] for n in (1, 3)
+    )
+    assert (alone["adjusted"], among["adjusted"], among["verdict"]) == ("does_not", "no_pair", "does_not")
     alike = {key: value for key, value in cells.items() if key[0] in ("d1", "d2")}
     row = judged(DIFFERENCE, grid(alike | two_losses([0.5, 1.9, 0.1], ones, "d3")))
     assert (row["verdict"], row["hold"], row["fail"]) == ("undecided", 2, 0)

@@ -38,7 +38,7 @@ def test_a_name_goes_by_the_title_and_style_of_what_it_stands_for(tmp_path, monk
     )
     known = named("losses")
     titles = ["Poly-1", "Poly-1 (eps = 2.5)", known["mixup2"].title, f"{known['mixup'].title} (points = 4)"]
-    titles += [known["focal"].title, "Loss"]
+    titles += [known["focal"].title, "gone"]
     assert labels.loss_label("poly") == "poly", "nothing is known yet"
     with labels.naming(table):
         assert list(map(labels.loss_label, table["loss"])) == titles

@@ -43,6 +43,20 @@ def test_processes_work_in_a_folder_one_at_a_time(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["count"]
 
 
+def test_a_file_gets_the_usual_mode_though_the_umask_is_never_touched(tmp_path, monkeypatch):
+    """The umask belongs to the whole process: a thread that creates a file while it is 0 would let everybody write."""
+    before = os.umask(0o027)
+    monkeypatch.setattr(os, "umask", None)
+    try:
+        with files.replacing(tmp_path / "a.safetensors") as temporary:
+            temporary.unlink()  # as safetensors does
+            os.close(os.open(temporary, os.O_CREAT, 0o600))
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.process
 def test_only_what_dead_writers_left_is_swept_away(tmp_path):
     """A living writer's file, a recent one, and unrelated files stay."""

@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 
 from halobench.core.errors import RefusedError, SpecError, describe_error, one_of, refuse, require
-from halobench.core.formatting import count
 from halobench.core.specs.codec import convert_number
 from halobench.data.data_root import check_root, data_root, unfit
 from halobench.data.sources import Description, Images
@@ -118,7 +117,7 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
         raise
     except (OSError, ValueError) as error:  # ValueError for invalid paths
         raise RefusedError(key, f"{root} can't be read ({describe_error(error)})") from None
-    found = f"{root} has {count(len(classes), 'subfolder')} of images"
+    found = f"{root} has {len(classes)} subfolder{'s' * (len(classes) != 1)} of images"
     refuse(len(classes) < 2, key, f"{found}, but needs at least 2, one per class")
     for name, paths in classes.items():
         refuse(not paths, key, f"{root / name} has no images ({', '.join(SUFFIXES)}); add some, or remove the folder")

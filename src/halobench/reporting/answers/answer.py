@@ -23,7 +23,12 @@ PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 MOST_JOINED = 30  # rows of joined dots in a figure
 LEAST_NATS, SLIGHT_SHARE = 0.01, 0.005  # nats of which a share says something, and a share that is rounded to 0%
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
-NLL = "test NLL above that of the known posterior\n(nats; left is better)"
+NLL = "test NLL{}\n(nats; left is better)"
+OF_WHAT = {  # by whether the posterior is known for all pairs, some or none
+    (True,): " above that of the known posterior",
+    (False, True): ", above the posterior's if it is known",
+    (False,): "",
+}
 ON_IMAGES = (
     "collage",
     "image_overlap",

@@ -15,10 +15,10 @@ The rules, in short:
   counted.
 - *Pairs come first.* Each pair of data set and model has its own row and verdict. Scope ``all`` averages, for each
   seed, over the pairs that are complete in every seed; its row gives the range of the pairs' estimates, and its note
-  names the pairs that aren't in the mean, and why. The verdict of scope ``all`` is ``mixed`` if some pairs are decided
-  one way and some the other, or if pairs' verdicts differ and some intervals lie above no effect and others below: a
-  mean over effects of opposite sign says nothing about any single pair. Pairs' verdicts aren't adjusted for the number
-  of pairs, so ``mixed`` isn't adjusted either.
+  names the pairs that aren't in the mean, and why. The verdict of scope ``all`` is ``mixed`` if it holds for some pairs
+  and not for others: their mean says nothing about any single pair. If it fails for some and holds for none, the
+  verdict is ``no_pair``, unless all fail, and so does their mean after adjustment. Pairs' verdicts aren't adjusted for
+  the number of pairs, so neither are these two.
 - *A ratio is judged by its logarithm*, whose mean and interval are shown on the ratio's scale.
 - *The margin is the claim's own threshold*, with its sign: ``below`` claims that estimate < margin, ``above`` that
   estimate > margin. The verdict is ``holds`` if the interval lies entirely on the claimed side of the margin,

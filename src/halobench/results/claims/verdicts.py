@@ -25,6 +25,7 @@ OF_CLAIM = (
 )
 COUNTS = ("n", "excluded", "pairs", "hold", "fail", "left_out")
 OPEN = ("not_tested", "not_testable")  # verdicts of tests that weren't made
+BY_PAIRS = ("mixed", "no_pair")  # verdicts over all pairs that count the pairs' own verdicts
 
 
 def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -85,12 +86,14 @@ def adjusted(p: np.ndarray) -> np.ndarray:
 
 
 def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Fill in the columns that adjust the tests over all pairs for the number of tests; a mixed verdict stays mixed."""
+    """Fill in the columns that adjust the tests over all pairs for the number of tests; verdicts by pairs stay."""
     whole = verdicts["scope"] == "all"
     tests = whole & ~verdicts["verdict"].isin(OPEN)
     verdicts.loc[tests, "holm"] = adjusted(verdicts.loc[tests, "p"].to_numpy())
-    kept = (verdicts["holm"] < 1 - LEVEL) | (verdicts["verdict"] == "mixed") | ~tests
-    return verdicts.assign(adjusted=verdicts["verdict"].where(kept, "undecided").where(whole, ""))
+    kept = (verdicts["holm"] < 1 - LEVEL) | verdicts["verdict"].isin(BY_PAIRS) | ~tests
+    all_fail = (verdicts["pairs"] > 1) & (verdicts["fail"] == verdicts["pairs"])
+    otherwise = np.where(all_fail, "no_pair", "undecided")
+    return verdicts.assign(adjusted=verdicts["verdict"].where(kept, otherwise).where(whole, ""))
 
 
 def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
@@ -107,20 +110,11 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
     verdicts, estimates = [row["verdict"] for row in tested], [row["estimate"] for row in tested]
     whole |= {"pairs": len(tested), "hold": verdicts.count("holds"), "fail": verdicts.count("does_not")}
     whole |= {"least": min(estimates, default=math.nan), "most": max(estimates, default=math.nan)}
-    if (whole["hold"] and whole["fail"]) or (len(set(verdicts)) > 1 and _opposed(claim, tested)):
-        whole["verdict"] = "mixed"
+    if 0 < whole["fail"] < len(tested):
+        whole["verdict"] = "mixed" if whole["hold"] else "no_pair"
     elif rows and len(out) == len(rows):
         whole["verdict"] = "not_testable"
     return [whole, *rows]
-
-
-def _opposed(claim: Claim, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether some pairs' intervals lie above no effect and others lie below; for levels, return False."""
-    if claim.statistic == "level":
-        return False
-    none = 1.0 if claim.statistic == "ratio" else 0.0
-    ends = [(row["low"], row["high"]) for row in rows]
-    return any(low > none for low, _ in ends) and any(high < none for _, high in ends)
 
 
 def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
