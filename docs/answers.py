@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import tempfile
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from halobench.reporting.answers.answer import (
     wins,
 )
 from halobench.reporting.answers.answers import answers
-from halobench.reporting.answers.maps import CHOSEN
 from halobench.reporting.answers.reach import way
 from halobench.reporting.answers.takeaways import MOST
 from halobench.reporting.plotting.answer_panels import answer_page
@@ -44,7 +42,7 @@ from halobench.storage.columns import KEYS, REFERENCE
 DOCS = Path(__file__).parent
 WIDTH = 1000  # pixels
 RUNS = {  # that answer each question
-    "reach": ("architectures", "halos", "fashion", "halo-nulls", "paper-small", "demo"),
+    "reach": ("architectures", "halos", "fashion", "halo-nulls", "architectures-nulls", "paper-small", "demo"),
     "temperature": ("architectures", "headline", "fashion", "halos", "paper-small"),
     "mixup": ("architectures", "headline", "fashion", "halos", "paper-small"),
     "maps": ("architectures", "repair", "fashion", "fashion-overlap"),
@@ -67,15 +65,15 @@ RADII = {  # the series of the answer on reach
     "random": ("certain, random direction", "the same for MLPs"),
     "decision": ("decision changes, worst direction",),
 }
-# The sentences of an answer and its detail, by number, that README.md has.
-IN_README = {"reach": (0,), "temperature": (0, 2), "mixup": (0, 1), "maps": ()}
+NETWORKS = {4: "four"}  # of studies/paths
 SHORTER = "For some networks; at the same fit of the labels, cross-entropy after TS does better."
 
 
 @functools.cache
 def answer(key: str, run: str = "") -> Answer:
     """Return the answer to a question from its published runs; that on certainty is about models that interpolate."""
-    return next(each for each in answers(_tables(key, run)) if each.key == key)
+    found = next(each for each in answers(_tables(key, run)) if each.key == key)
+    return dataclasses.replace(found, null=_stopped()) if key == "temperature" else found
 
 
 @functools.cache
@@ -84,17 +82,18 @@ def _tables(key: str, run: str = "") -> dict[str, pd.DataFrame]:
     runs = (run,) if run else RUNS[key]
     tables = {name: _kept(_joined(name, runs), runs) for name in ("metrics", "radii", "runs")}
     if key == "reach":
-        cells = tables["runs"].loc[tables["runs"]["interpolates"], KEYS]
+        cells = tables["runs"].loc[tables["runs"]["interpolates"] | tables["runs"]["model"].eq("linear"), KEYS]
         tables["radii"] = tables["radii"].merge(cells, on=KEYS)
     return tables
 
 
 def lead(key: str) -> str:
-    """Return the take-away of an answer.
+    """Return the take-away of an answer, with its caveat.
 
     Of Mixup, a study at equal fit decides, and of maps, the run on which no map's form was chosen.
     """
-    said = answer(key, UNSEEN_RUN if key == "maps" else "").takeaway
+    found = answer(key, UNSEEN_RUN if key == "maps" else "")
+    said = found.lead if found.takeaway else ""
     if key == "mixup" and said and all(base_wins >= MOST * of for _, base_wins, of in _at_same_fit()):
         return SHORTER
     return said
@@ -102,11 +101,25 @@ def lead(key: str) -> str:
 
 def brief(key: str) -> str:
     """Return the sentences of an answer that README.md has."""
-    said = re.split(r"(?<=\.) ", f"{answer(key).short} {answer(key).detail}")
-    said = [re.sub(r", and (?:[^,]|, \d+ pairs)* without label noise\.$", ".", sentence) for sentence in said]
-    said = [re.sub(r" and raises it on 0| \(higher on 0\)", "", sentence) for sentence in said]
-    further = {"mixup": _said_of_the_same_fit, "maps": _where_unseen}.get(key, str)()
-    return " ".join([*(said[i] for i in IN_README[key] if i < len(said)), further]).strip()
+    compared = answer(key).null
+    if key == "reach":
+        return (
+            f"With label noise, it ends in the worst direction found after {reached('worst')} of the distance to the"
+            f" nearest sample with another label, without noise after {reached('worst', 'clean')}; in random"
+            f" directions, after {reached('random', 'all')}. {compared}"
+        )
+    if key == "temperature":
+        return (
+            f"The temperature that is optimal on validation samples removes {removed('exact')} of the"
+            f" KL from the known posterior, the paper's fit {removed('paper')}. {compared}"
+        )
+    return f"{compared} {_said_of_the_same_fit()}" if key == "mixup" else _where_unseen()
+
+
+def length(key: str) -> str:
+    """Return which models an answer is about, as a sentence."""
+    said = answer(key, UNSEEN_RUN if key == "maps" else "").length
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def removed(fit: str, *words: str) -> str:
@@ -164,7 +177,13 @@ def reached(radius: str, *words: str) -> str:
     return way(values)
 
 
-QUERIES = {"lead": lead, "removed": removed, "won": won, "reached": reached}  # for docs/findings.md
+def null(key: str) -> str:
+    """Return the sentence on what an answer is compared with."""
+    return answer(key).null
+
+
+# For docs/findings.md.
+QUERIES = {"lead": lead, "length": length, "null": null, "removed": removed, "won": won, "reached": reached}
 
 
 def _chosen(values: pd.DataFrame, tables: dict[str, pd.DataFrame], words: tuple[str, ...]) -> pd.DataFrame:
@@ -186,12 +205,22 @@ def _on_synthetic() -> dict[str, pd.DataFrame]:
     return tables
 
 
+def _stopped() -> str:
+    """Say what a temperature removes if cross-entropy stops at its best length, and how that compares with TS later."""
+    means = published.study_table(published.ROOT / "studies/paths/compared.csv").set_index("comparison")["mean"]
+    better, share = -means["10 CE, best, minus CE + TS, 100%"], means["12 share of CE's KL that TS removes, best"]
+    return (
+        f"Stopped by validation NLL, {NETWORKS[len(better)]} of these networks are {spread(better)} nats better without"
+        f" any calibration; TS then removes {spread(share, '.0%')}."
+    )
+
+
 def _said_of_the_same_fit() -> str:
     """Say in how many families the base loss beats each form of Mixup that fits the training labels as well."""
     lost = _at_same_fit()
     families = f"{' and '.join(dict.fromkeys(f'{each[1]}' for each in lost))} of {lost[0][2]} families"
     where = "(Fashion-MNIST, 50% pair flips)"
-    return f"At the same fit of noisy labels, cross-entropy after TS beats uncalibrated Mixup in {families} {where}."
+    return f"Uncalibrated Mixup of the same fit loses in {families} {where}."
 
 
 def _at_same_fit() -> list[tuple[int, int, int]]:
@@ -207,8 +236,10 @@ def _sides(loss: str, fit: str, base_fit: str) -> tuple[int, int, int]:
 
 def _where_unseen() -> str:
     """Say what partner scaling removes where its form wasn't chosen."""
-    found = f"partner scaling removes {removed('partner')} of the KL after TS; we had predicted more than half"
-    return f"In {UNSEEN}, with label noise, {found}. We chose the form of partner scaling on other images."
+    return (
+        f"In {UNSEEN}, it removes {removed('partner')} of the KL after TS; we had predicted more than half, and chose"
+        " its form on other images."
+    )
 
 
 def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
@@ -223,6 +254,8 @@ def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
 def _kept(joined: pd.DataFrame, runs: tuple[str, ...]) -> pd.DataFrame:
     """Return a table without what isn't part of the answers."""
     for column, pattern in LEFT_OUT.items():
+        if column == "model" and "halo-nulls" in runs:
+            pattern = pattern.removeprefix("linear|")
         if column in joined:
             joined = joined[~joined[column].astype(str).str.fullmatch(pattern)]
     if "paper-small" in runs:  # whose overlapping classes aren't images
@@ -237,10 +270,7 @@ def draw_all() -> None:
     """Draw the figures of all four questions."""
     with tempfile.TemporaryDirectory() as folder:
         for key in RUNS:
-            found = answer(key)
-            if key == "maps":
-                found = dataclasses.replace(found, question=f"{found.question}{CHOSEN}")
-            *_, png = save(answer_page(found), Path(folder) / key)
+            *_, png = save(answer_page(answer(key)), Path(folder) / key)
             pictures.write(png, DOCS / f"answer-{key}.png", WIDTH)
 
 

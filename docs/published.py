@@ -11,15 +11,15 @@ A query is the name of a value, conditions on its rows, and how they are reduced
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
 ``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, ``found``, the run's own sentence, ``STUDY/FILE.COLUMN``, a
 column of the table studies/STUDY/FILE.csv, one row (with ``interval``, its ``low`` and ``high``, too) or a word of
-several, or one of the four answers: ``answers``, all in brief, ``lead QUESTION``, a take-away, or a number over the
-pairs of several runs (`QUERIES` of docs/answers.py). Conditions are ``column=value`` (with ``*``, a pattern; with
-commas, one number for each value); ``run=`` names the experiment. A line ``<!--numbers CONDITIONS-->`` sets conditions
-for the markers below it. Rows are averaged over seeds; what is left must be one row, unless a word reduces it: ``min
-max median spread count slope``; ``interval`` adds the 95% t interval over seeds, corrected for seeds that share
-samples; ``mean`` is the mean of rows, such as families of networks, with its 95% t interval, and ``signs`` counts the
-rows whose own interval lies below and above 0. ``minus`` or ``over``, with the conditions that differ (``value=`` for
-another name), compares with other rows; ``over`` divides means over the seeds of both, so it has no interval. ``neg``
-changes the sign. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
+several, or one of the four answers: ``answers``, all in brief, ``lead``, ``length`` or ``null`` of a QUESTION, or a
+number over the pairs of several runs (`QUERIES` of docs/answers.py). Conditions are ``column=value`` (with ``*``, a
+pattern; with commas, one number for each value); ``run=`` names the experiment. A line ``<!--numbers CONDITIONS-->``
+sets conditions for the markers below it. Rows are averaged over seeds; what is left must be one row, unless a word
+reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over seeds, corrected for
+seeds that share samples; ``mean`` is the mean of rows, such as families of networks, with its 95% t
+interval, and ``signs`` counts the rows whose own interval lies below and above 0. ``minus`` or ``over``, with the
+conditions that differ (``value=`` for another name), compares with other rows; ``over`` divides means over the seeds of
+both, so it has no interval. ``neg`` changes the sign. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
 
 Claims are judged here, by today's ``workflow/claims.yaml`` and the published tables. A claim shows its estimate and
 interval, ``spread`` (the smallest and largest estimate of a pair), ``claimed`` (``above .5``), ``verdict``,
@@ -314,7 +314,7 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
         return f"\n\n{wrapped(finding.finding(rows))}\n\n"
     if name == "answers":
         return answered()
-    if name in ("lead", "removed", "won", "reached"):
+    if name in ("lead", "length", "null", "removed", "won", "reached"):
         from answers import QUERIES
 
         return QUERIES[name](*tokens)
@@ -373,9 +373,10 @@ def of_study(name: str, sides: list[dict[str, str]], compare: str, words: list[s
 
 def answered() -> str:
     """Return the list of all four answers."""
-    from answers import RUNS, answer, brief, lead
+    from answers import RUNS, answer, brief, lead, length
 
-    items = [f"- **{answer(key).question}** *{lead(key)}* {brief(key)}" for key in RUNS]
+    of = {key: f" ({length(key).removesuffix('.')}.)" if key in ("temperature", "maps") else "" for key in RUNS}
+    items = [f"- **{answer(key).question}** *{lead(key)}*{of[key]} {brief(key)}" for key in RUNS]
     return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
 
 

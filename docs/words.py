@@ -44,7 +44,7 @@ BETTER = {
 GENERATED = ("configuration.md", "reading.md")  # by docs/hooks.py
 LISTS = "references.md"  # whose tables are generated too
 BLOCK = re.compile(
-    r"<!--(?:n (?:answers|grid|found)|runs)\b.*?<!--/-->|<!-- (matrix|kinds) -->.*?<!-- /\1 -->", re.DOTALL
+    r"<!--(?:n (?:answers|grid|found|length|null)|runs)\b.*?<!--/-->|<!-- (matrix|kinds) -->.*?<!-- /\1 -->", re.DOTALL
 )
 PATTERN = re.compile("|".join(rf"\b(?:{words})\b" for words in BETTER), re.IGNORECASE)
 

@@ -3,8 +3,8 @@
     python -m studies.paths.lengths [RESULTS]
 
 writes lengths.csv from the tables and cells of the experiment ``paths`` in RESULTS (by default, results), one row per
-network, loss, number of epochs and seed, and compared.csv, the comparisons by network; it prints what each loss reaches
-at its best length, and the comparisons.
+network, loss, number of epochs and seed, and, from lengths.csv alone if there are no such results, compared.csv, the
+comparisons by network; it prints what each loss reaches at its best length, and the comparisons.
 
 The predictions of paths.yaml against the means over three seeds, in nats, of the MLP, CNN, ResNet and ConvNeXt:
 
@@ -81,7 +81,7 @@ def at(table: pd.DataFrame, rank: int) -> pd.DataFrame:
 def compared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons by network: means over seeds of differences of KL, in nats, with their 95% t intervals.
 
-    The first six are the registered ones.
+    The first six are the registered ones; the last three are shares of a KL.
     """
     lengths = {"best": best(table), "100%": at(table, -2), "200%": at(table, -1)}
 
@@ -104,7 +104,13 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
         "7 2-point Mixup + auto minus CE + auto, best": of("best", "mixup2", "auto") - auto,
         "8 forward + TS minus CE + TS, best": of("best", "forward") - ce,
         "9 forward + TS, 200%, minus CE + TS, best": of("200%", "forward") - ce,
+        "10 CE, best, minus CE + TS, 100%": of("best", "cross_entropy", "none") - of("100%", "cross_entropy"),
+        "11 CE, best, minus CE + partner, 100%": of("best", "cross_entropy", "none")
+        - of("100%", "cross_entropy", "partner"),
     }
+    for length in lengths:
+        uncalibrated = of(length, "cross_entropy", "none")
+        differences[f"12 share of CE's KL that TS removes, {length}"] = 1 - of(length, "cross_entropy") / uncalibrated
     rows = [
         {"comparison": name, "network": network, **dict(zip(("mean", "low", "high"), t_interval(values), strict=True))}
         for name, difference in differences.items()
@@ -114,8 +120,10 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    table = rows(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
-    tables_io.write_csv(OUT, table)
+    results = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
+    if len(sys.argv) > 1 or (results / "tables/paths").exists():
+        tables_io.write_csv(OUT, rows(results))
+    table = pd.read_csv(OUT)
     shown = ["epochs", "train_accuracy", *(f"kl_{fit}" for fit in FITS)]
     print(best(table).groupby(["network", "loss"])[shown].mean().round(3).to_string())
     comparisons = compared(table)

@@ -352,7 +352,7 @@ def test_sentences_and_numbers_of_the_answers_follow_them(monkeypatch):
     assert f"and leaves {said('removed exact left')}. Without label noise, it removes" in temperature.short
     assert f"it removes {said('removed exact clean')} of the NLL" in temperature.short
     assert f"removes {said('removed paper')} with label noise" in temperature.detail
-    assert f"partner scaling removes {said('removed partner')} of the KL after TS" in answers.brief("maps")
+    assert f"it removes {said('removed partner')} of the KL after TS" in answers.brief("maps")
     assert f"certainty ends after {said('reached worst')} of the distance" in reach.short
     assert f"after {said('reached decision')} with label noise" in reach.detail
     wins, defeats = (said(f"won mixup5 exact other{lost}") for lost in ("", " lost"))

@@ -41,8 +41,7 @@ def test_a_grid_runs_once_and_an_edit_reruns_what_it_changes(tmp_path):
     assert "Start at results/index.html: it leads to all figures, tables and claims." in rest
     assert len(rest.splitlines()) <= 20
     answers = [
-        f"  {each['question']} {each['takeaway'] or each['short']}"
-        for each in read_json(results / "tables/tiny/answers.json")["answers"]
+        f"  {each['question']} {each['lead']}" for each in read_json(results / "tables/tiny/answers.json")["answers"]
     ]
     assert "\n".join(["tiny:", *answers]) in rest.replace("halobench: ", "")
     assert verify(results).faults == ()

@@ -64,7 +64,7 @@ def answer_lines(answers: Path) -> list[str]:
     """Return lines with the answers and the outcomes of a user's own claims in a file; [] if it can't be read."""
     try:
         said = read_json(answers, ["answers", "claims"])
-        lines = [f"{each['question']} {each['takeaway'] or each['short']}" for each in said["answers"]]
+        lines = [f"{each['question']} {each['lead']}" for each in said["answers"]]
         lines += [f"{each['statement']}: {each['found']}." for each in said["claims"]]
     except (SpecError, TypeError, KeyError):
         return []

@@ -23,7 +23,7 @@ from halobench.reporting.answers.answer import NO_FIT, NO_SCORE, Answer, Series
 from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.plotting.answer_panels import MOST_ROWS, answer_page, answers_page
 from halobench.reporting.plotting.style import styled
-from halobench.storage.columns import KEYS
+from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.files import read_json
 from synthetic import beside_maps, beside_searches, made, texts, words
 
@@ -46,6 +46,7 @@ def scored(
 
 def runs_of(metrics: pd.DataFrame, correction: float = CORRECTION) -> pd.DataFrame:
     runs = metrics[[*GROUP, "seed"]].drop_duplicates().assign(seed_correction=correction, noise=0.0, distribution="")
+    runs = runs.assign(interpolates=True)
     return runs.assign(loss_family=runs["loss"].map(lambda loss: FAMILY if loss in MIXUP else ""))
 
 
@@ -120,9 +121,10 @@ def lines(ax, width: float) -> np.ndarray:
 
 
 def whole(answer: Answer) -> list[Series]:
-    """The series of an answer, those of MLPs joined with those of other networks, which come first."""
+    """The series of an answer but nulls, those of MLPs joined with those of other networks, which come first."""
     found: list[Series] = []
-    for each in answer.series:
+    nulls = [label for label, _ in reach.NULL_SERIES]
+    for each in (each for each in answer.series if each.label not in nulls):
         if each.label in ("", "the same for MLPs"):
             found[-1] = replace(found[-1], values=pd.concat([found[-1].values, each.values]))
         else:
@@ -216,11 +218,24 @@ def test_the_base_is_cross_entropy_or_else_the_first_loss_or_models_from_elsewhe
     left = seeds_of(tables["metrics"], PAIRS[0], base, "exact").mean()
     far, warm, *others = answers(tables)
     assert warm.short.endswith(f" and leaves {left:.2f} nats.")
-    assert [[*each.values["loss"].unique()] for each in far.series] == [[base]] * 4
+    assert [[*each.values["loss"].unique()] for each in far.series] == [[base]] * 5
     for answer in (far, warm, *(each for each in others if each.series)):
         assert f"ith {said}" in answer.limit or f"Only {said} is" in answer.limit or f"For {said}." in answer.limit
     compared = [loss for loss in losses if loss not in (base, "reference", "untrained")]
     assert {each.label for each in others[0].series} - {""} == {names.loss_label(loss) for loss in compared}
+
+
+def test_an_answer_says_how_long_its_models_were_trained():
+    """Beside the question wherever it is shown, since what a temperature removes depends on it."""
+    metrics = grid(PAIRS, [CE, "mixup2"])
+    runs = runs_of(metrics)
+    answer = temperature.temperature(metrics, runs)
+    assert "About networks trained until they fit all labels." in answer.note
+    short = runs["interpolates"] & ~((runs["model"] == "cnn") & (runs["seed"] == 1))
+    found = temperature.temperature(metrics, runs.assign(interpolates=short)).length
+    assert found == "networks trained to the end (all epochs); 2 of 3 pairs fit all labels"
+    elsewhere = grid(PAIRS, ["untrained"])
+    assert temperature.temperature(elsewhere, runs_of(elsewhere)).length == "models trained elsewhere"
 
 
 def test_models_and_pairs_that_an_answer_leaves_out_are_counted():
@@ -414,9 +429,6 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
     ticks = answer.spans.set_index(PAIR)
     assert (ticks["low"] == ticks["high"]).all()
     assert ticks["low"].to_dict() == pytest.approx({pair: -value for pair, value in left.items()}), "all of it"
-    assert answer.limit.endswith("classes that overlap in pairs.")
-    other = maps.maps(metrics[metrics["calibrator"] != "partner"], runs_of(metrics))
-    assert "partner scaling" not in other.limit
 
 
 @pytest.mark.parametrize(
@@ -436,6 +448,30 @@ def test_a_map_that_raises_the_nll_adds_to_what_is_left(changes, said):
     values |= {(*pair, CE, "gap"): [0.5 + change] * 3 for pair, change in zip(PAIRS, changes, strict=True)}
     metrics = scored(values)
     assert said in maps.maps(metrics, runs_of(metrics)).short
+
+
+def test_a_map_on_data_that_its_form_was_chosen_on_removes_a_share_with_a_caveat_and_never_most():
+    """Beside the take-away wherever it is shown; other people's data and logits have none."""
+
+    def answered(data: Sequence[str], left: float, loss: str = CE) -> Answer:
+        fits = {"exact": 1.0, "partner": left}
+        values = {(name, "mlp", loss, fit): [x, x, x] for name in data for fit, x in fits.items()}
+        metrics = scored({key: np.add(each, [-0.01, 0, 0.01]) for key, each in values.items()})
+        metrics.loc[metrics["calibrator"] == "partner", "value"] += 1e-3 * metrics["seed"]
+        return maps.maps(metrics, runs_of(metrics, 0.0))
+
+    chosen, others = ["digits", "digits-noise50", "mnist5k-noise50", "overlap-k4"], ["a", "my-digits", "digits2", "d"]
+    half = answered(chosen, 0.499)
+    assert half.caveat == "on data used to choose its form"
+    title = "Partner scaling removes about half (median 50%) of what a temperature leaves"
+    title += ", on data used to choose its form."
+    assert half.lead == half.title == half.words["lead"] == title
+    assert " ".join(title.split()) in words(page(half))
+    assert "removes most (median 70%) of what a temperature leaves." in answered(others, 0.299).lead
+    assert "removes a median 70% of what a temperature leaves, on data used" in answered(chosen, 0.299).lead
+    some = answered([*chosen[:3], *others], 0.899)
+    assert some.lead.endswith("a temperature leaves, partly on data used to choose its form (3 of 7 pairs).")
+    assert answered(others, 0.499).caveat == answered(chosen, 0.499, "untrained").caveat == ""
 
 
 # How far certainty reaches --------------------------------------------------------------------------------------------
@@ -469,6 +505,7 @@ def radii_of(
                 radius = middle * rng.uniform(low, 2 - low) * (3 if kind == "heldout" else 1)
                 row = {"dataset": dataset, "model": model, "loss": loss, "seed": seed, "points": kind, "probe": probe}
                 row |= {"kind": probe, "quantity": quantity, "calibrator": fit, "relative_median": radius}
+                row |= dict(zip(SURVIVAL_COLUMNS, (np.array(SURVIVAL) < radius).astype(float), strict=True))
                 rows.append(row | {"censored": 0.0, "threshold": 0.9 if quantity == "certainty" else np.nan})
     return pd.DataFrame(rows)
 
@@ -501,7 +538,7 @@ def test_the_reach_is_a_range_of_medians_by_direction():
         "confidence above 0.9, uncalibrated unless stated, with cross-entropy; medians around training" in answer.limit
     )
     assert "evaluation" not in answer.limit
-    assert len(answer.series) == 5, "random directions of MLPs have a colour of their own"
+    assert len(answer.series) == 6, "random directions of MLPs have a colour of their own"
     for each, values in zip(whole(answer), found, strict=False):
         shown = numbers(each)
         assert set(shown) == {(*pair, CE) for pair in PAIRS}
@@ -528,6 +565,34 @@ def test_the_reach_is_a_range_of_medians_by_direction():
     ends = answer.spans.set_index(PAIR)
     assert ends["low"].to_dict() == pytest.approx({pair: values.mean() for pair, values in found[4].items()})
     assert np.isinf(ends["high"]).all()
+
+
+def test_certainty_is_compared_with_linear_models_and_held_out_samples_and_noise_is_not_its_cause():
+    """Of held-out samples, those of whose label a network is certain, since it may not predict a flipped label."""
+    pairs = [*PAIRS, ("digits-noise", "mlp"), ("digits", "linear")]
+    radii = radii_of(pairs)
+    runs = runs_of(radii)
+    runs = runs.assign(noise=(runs["dataset"] == "digits-noise") * 0.5)
+    worst = (radii["probe"] == "adversarial") & (radii["quantity"] == "certainty") & (radii["calibrator"] == "none")
+    away = worst & (radii["points"] == "heldout")
+    radii.loc[worst, [*SURVIVAL_COLUMNS]] = np.interp(SURVIVAL, [0, 0.2], [1, 0])  # certain up to 10% on the median
+    radii.loc[worst & (radii["model"] == "linear"), [*SURVIVAL_COLUMNS]] = np.interp(SURVIVAL, [0, 0.1], [0.9, 0])
+    noisy = away & (radii["dataset"] == "digits-noise")  # the median of all held-out samples is 0
+    radii.loc[noisy, [*SURVIVAL_COLUMNS]] = np.interp(SURVIVAL, [0, 0.14], [0.3, 0])
+    radii.loc[noisy, "relative_median"] = 0.0
+    answer = reach_of(radii, runs)
+    assert answer.null == (
+        "For comparison (medians, if certain at all): 5% in linear models (1 pair); with label noise, 7% around"
+        " held-out and 10% around training samples (1 pair); without label noise, 10% and 10% (3 pairs)."
+    )
+    assert answer.takeaway == "Certainty ends soon in the worst direction, much later in random ones."
+    drawn = {each.label: each.values for each in answer.series}
+    assert drawn["worst direction, linear models"]["mean"].tolist() == pytest.approx([0.05])
+    assert len(drawn["worst direction, certain held-out samples"]) == 4
+    assert "linear" not in {*drawn["certain, worst direction"]["model"]}, "a null is no pair"
+    (ax,) = page(answer).axes
+    assert ax.get_xscale() == "symlog"
+    assert len(reach_of(radii[radii["model"] == "linear"], runs).series) > 2, "linear models alone are models"
 
 
 def test_a_censored_median_is_a_lower_bound_in_words_and_an_open_mark():
@@ -818,7 +883,10 @@ def test_answers_are_written_in_words(tmp_path):
     written = read_json(tmp_path / "answers.json", ["answers"])["answers"]
     assert [each["key"] for each in written] == ["reach", "temperature", "mixup", "maps"]
     for each, answer in zip(written, given, strict=True):
-        assert set(each) == {"key", "question", "takeaway", "short", "detail", "limit"}
+        data = {"length", "null", "caveat", "lead"}
+        assert set(each) == {"key", "question", "takeaway", "short", "detail", "limit", *data}
+        assert each["length"].removeprefix("cross-entropy ") == "networks trained until they fit all labels"
+        assert re.search(r"\d.*\.$", each["null"]), each["key"]
         assert all(each[name] == getattr(answer, name) for name in each)
         assert each["question"].endswith("?")
         for text in (each["short"], each["detail"], each["limit"]):

@@ -10,6 +10,7 @@ import pytest
 from halobench.reporting.answers.takeaways import LEAST_PAIRS, RULES, SEVERAL_KINDS, takeaway
 
 WORDS = {"what": "excess", "loss": "5-point Mixup", "base": "cross-entropy", "map": "partner scaling"}
+WORDS["portion"] = "about half (median 50%)"
 WORDS["best"] = "the best map, partner scaling,"
 MOST_WORDS = 15
 
@@ -107,8 +108,9 @@ def test_mixup(parts, expected):
     ("won", "share", "expected"),
     [
         # The other pairs are lost.
-        (3, [0.51, 0.51, 0.51, 0.0], "partner scaling removes most of what the optimal temperature leaves"),
-        (3, [0.5, 0.51, 0.51, 0.0], "partner scaling removes part of what the optimal temperature leaves"),
+        (3, [0.61, 0.61, 0.61, 0.0], "partner scaling removes most (median 61%) of what a temperature leaves"),
+        (3, [0.6, 0.6, 0.6, 0.0], "partner scaling removes about half (median 60%) of what a temperature leaves"),
+        (3, [0.06, 0.06, 0.39, 0.0], "partner scaling removes part (median 6%) of what a temperature leaves"),
         (3, [0.05, 0.06, 0.06, 0.0], "partner scaling lowers the nll on most pairs"),
         (3, [0.05, 0.05, 0.06, 0.0], "partner scaling lowers the nll slightly"),
         (2, [0.9] * 4, ""),

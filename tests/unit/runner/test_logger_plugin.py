@@ -338,8 +338,8 @@ def test_the_summary_names_what_was_found_and_written(folder):
     figures = ["Figures: results/figures/other", "Figures: results/figures/tiny"]
     assert end_of_run.summary(outputs) == figures, "no answers were written"
     listed = [
-        {"question": "Why?", "takeaway": "Because.", "short": "In 2% to 3%."},
-        {"question": "How?", "takeaway": "", "short": "Somehow."},
+        {"question": "Why?", "lead": "Because."},
+        {"question": "How?", "lead": "Somehow."},
     ]
     files.write_json(answers, {"answers": listed, "claims": []})
     assert end_of_run.summary(outputs) == [*said, *figures]

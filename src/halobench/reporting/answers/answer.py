@@ -76,6 +76,12 @@ class Answer:
         In this order: the answer in numbers, or why there is none; further numbers; and caveats about both.
     takeaway : str
         The answer in at most 15 words; "" if no rule in `takeaways` applies.
+    length : str
+        Which models the answer is about: how long they were trained.
+    null : str
+        A sentence on what happens without what the question asks about; "" if that wasn't measured.
+    caveat : str
+        What the take-away must not be read without, as the end of a sentence; "" if there is nothing.
     populations : Populations, optional
         The populations by which the rows of the figure are grouped.
     series : tuple of Series
@@ -86,6 +92,8 @@ class Answer:
         Per dataset, model and loss, a range from `low` to `high` behind the dots; `span` is its label in the legend.
     hollow : str
         What hollow marks mean, if their series have no labels of their own.
+    log : bool
+        Whether the value axis is logarithmic above 1%, with room for 0.
     joined : bool
         Whether a line joins the dots of a row; otherwise, the dots are drawn one below the other.
     percent : bool
@@ -109,23 +117,36 @@ class Answer:
     percent: bool = False
     more: str = ""
     takeaway: str = ""
+    length: str = ""
+    null: str = ""
+    caveat: str = ""
+    log: bool = False
     populations: Populations | None = None
 
     @property
+    def lead(self) -> str:
+        """Return the take-away or, if there is none, the answer in numbers, with the caveat."""
+        said = self.takeaway or self.short
+        if not self.caveat:
+            return said
+        return f"{said.removesuffix('.')}, {self.caveat}." if self.takeaway else f"{said} Caveat: {self.caveat}."
+
+    @property
     def title(self) -> str:
-        """Return the take-away or, if there is none, the question."""
-        return self.takeaway or self.question
+        """Return the take-away with its caveat or, if there is none, the question."""
+        return self.lead if self.takeaway else self.question
 
     @property
     def note(self) -> str:
-        """Return the line below the title: the question or, if the question is the title, the answer in numbers."""
-        return self.question if self.takeaway else self.short
+        """Return the line below the title: the question, unless it is the title; the answer in numbers; the models."""
+        said = self.question if self.takeaway else self.lead
+        return f"{said} About {self.length}." if self.length else said
 
     @property
     def words(self) -> dict[str, str]:
         """Return the answer without its figure, for files and pages."""
-        shown = {name: getattr(self, name) for name in ("key", "question", "takeaway", "short", "limit")}
-        return shown | {"detail": f"{self.detail} {self.more}".strip()}
+        names = ("key", "question", "takeaway", "length", "null", "caveat", "lead", "short", "limit")
+        return {name: getattr(self, name) for name in names} | {"detail": f"{self.detail} {self.more}".strip()}
 
 
 # Models and scores ----------------------------------------------------------------------------------------------------
@@ -171,6 +192,19 @@ def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
 def of_base(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of scores whose loss is the base loss of their pair of data set and model."""
     return scores[scores.index.get_level_values("loss") == scores.index.get_level_values("base")]
+
+
+def length(values: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """Return how long the models of the pairs in `values` were trained, and whether they fit all labels."""
+    cells = runs.astype(dict.fromkeys(GROUP, str)).merge(values[GROUP].drop_duplicates())
+    if cells.empty or "interpolates" not in cells:
+        return ""
+    if {*cells["loss"]} == {NO_LOSS}:
+        return "models trained elsewhere"
+    fit = cells.groupby(PAIR)["interpolates"].all()
+    if fit.all():
+        return "networks trained until they fit all labels"
+    return f"networks trained to the end (all epochs); {fit.sum()} of {pairs(fit)} fit all labels"
 
 
 def mixup_losses(runs: pd.DataFrame) -> set[str]:

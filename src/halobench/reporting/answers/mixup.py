@@ -22,6 +22,7 @@ from halobench.reporting.answers.answer import (
     if_mixed,
     judged,
     left_out,
+    length,
     losses,
     means_of,
     mixup_losses,
@@ -102,8 +103,27 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         takeaway=_takeaway({loss: of_loss["exact", loss] for loss in first}, within(models), kinds, populations)
         if base.nunique() == 1  # else a sentence can't name it
         else "",
+        length=length(means_of(of_base(scores)["exact"].droplevel("base"), runs), runs).replace(
+            "networks", f"{within(models)} networks"
+        ),
+        null=_symmetric(_gaps(others, of_base(scores), "exact", "exact"), first, populations, runs),
         populations=populations,
     )
+
+
+def _symmetric(gaps: pd.Series, losses_compared: list[str], populations: Populations, runs: pd.DataFrame) -> str:
+    """Say on how many pairs of the first population each loss wins if it has the optimal temperature, too."""
+    means = means_of(gaps.dropna(), runs)
+    means = means[means["loss"].isin(losses_compared)]
+    if not len(counted(means)):
+        return ""
+    where, part = next(iter(populations.parts(counted(means)).items()))
+    clauses: list[str] = []
+    for loss in losses_compared:
+        if len(each := part[part["loss"] == loss]):
+            of = len(each) if clauses else pairs(each)
+            clauses.append(f"{labels.loss_label(loss)} wins on {wins(each)} of {of} and loses on {losses(each)}")
+    return f"If both have the optimal temperature, {where and f'{where}, '}{'; '.join(clauses)}."
 
 
 def _takeaway(gaps: Mapping[str, pd.DataFrame], base: str, kinds: Mapping[str, str], populations: Populations) -> str:
@@ -150,8 +170,8 @@ def wins_by_loss(
     return " ".join(filter(None, [said[0], sentences(said[1:])]))
 
 
-def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:
-    """Return each cell's uncalibrated score minus the base loss's score after `fit`, for the same pair and seed."""
-    other, fitted = others["none"].rename("other").reset_index(), base[fit].rename("fit").reset_index()
+def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str, own: str = "none") -> pd.Series:
+    """Return each cell's score after the fit `own` minus the base loss's after `fit`, for the same pair and seed."""
+    other, fitted = others[own].rename("other").reset_index(), base[fit].rename("fit").reset_index()
     joined = other.merge(fitted[[*PAIRED, "fit"]], on=PAIRED)
     return joined.assign(gap=joined["other"] - joined["fit"]).set_index(KEYS)["gap"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
+from halobench.core.plugins.facts import stem
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import (
     GROUP,
@@ -16,6 +18,7 @@ from halobench.reporting.answers.answer import (
     by_kind,
     counted,
     if_mixed,
+    length,
     means_of,
     pairs,
     sentences,
@@ -23,9 +26,9 @@ from halobench.reporting.answers.answer import (
     with_base,
 )
 from halobench.reporting.answers.takeaways import takeaway
-from halobench.results.identities import architectures
+from halobench.results.identities import architectures, identities
 from halobench.results.names import Style
-from halobench.storage.columns import KEYS
+from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
 
 QUESTION = "How far does certainty reach?"
 MISSING = (
@@ -52,14 +55,21 @@ SHORT = {
     "nearest_other": "to nearest other class",
 }
 RANDOM_STYLE, OF_MLPS = Style("#D55E00", "o"), Style("#F0A35E", "o")
+NULL_SERIES = (
+    ("worst direction, linear models", Style("#7B6FA8", "v")),
+    ("worst direction, certain held-out samples", Style("#2E9E8F", "^")),
+)
 BLUE, INK = "#1F4E9E", "#222222"
 
 
 def reach(radii: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> Answer:
     """Answer from median relative radii around training samples (evaluation samples for models trained elsewhere)."""
     table = table_views.by_kind(radii)
-    table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
-    table, around = table_views.with_evaluation_as_train(table[table["loss"] == table["base"]])
+    table = with_base(table[table["relative_median"].notna()])
+    table = table[table["loss"] == table["base"]].assign(among_certain=_among_certain)
+    heldout, linear = table["points"] == "heldout", _linear(table, runs)
+    of_linear, around_heldout = table[linear & ~heldout], table[heldout & ~linear]
+    table, around = table_views.with_evaluation_as_train(table[~heldout & ~linear])
     certain = table[table["quantity"] == "certainty"]
     random, worst = (_first(certain, names) for names in (RANDOM, WORST))
     changes = _first(table[table["quantity"] == "decision"], WORST)
@@ -88,6 +98,12 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> Ans
     at_random, at_worst = ((probe, "certainty", "none") for probe in (random, worst))
     reached = pd.concat([measured[key]["mean"] for key in (at_random, at_worst) if len(measured[key])])
     populations = Populations.of(runs, metrics)
+    nulls = [
+        _medians(rows, worst, "certainty", "none", runs, "among_certain") for rows in (of_linear, around_heldout, table)
+    ]
+    below = [Series(*look, values) for look, values in zip(NULL_SERIES, nulls, strict=False) if len(values)]
+    worst_ends = next((i for i, each in enumerate(series) if each.style == Style(INK, "D")), len(series))
+    series[worst_ends:worst_ends] = below
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
     detail = [_null(null, measured[at_random], populations) if len(null) else ""]
     if ends := populations.described(measured[worst, "certainty", "exact"], way):
@@ -111,11 +127,41 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> Ans
         null.assign(low=null["mean"], high=math.inf) if len(null) else Answer("", "", "").spans,
         NULL,
         percent=True,
-        takeaway=takeaway("reach", populations.parts(pd.concat(by_pair, axis=1, join="inner").reset_index()))
+        log=True,
+        takeaway=takeaway("reach", {"": pd.concat(by_pair, axis=1, join="inner").reset_index()})
         if "worst" in by_pair
         else "",
+        length=length(measured[at_worst if len(measured[at_worst]) else at_random], runs),
+        null=_nulls(nulls[0], nulls[1], nulls[2], populations),
         populations=populations,
     )
+
+
+def _linear(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+    """Return which rows are of linear models, if there are others; what is true of both isn't due to networks."""
+    plugins = {key: each.plugin for key, each in identities(runs)["models"].items()}
+    linear = table["model"].map(lambda model: plugins.get(model, stem(model, ("linear",))) == "linear").astype(bool)
+    return ~linear if linear.all() else linear
+
+
+def _among_certain(table: pd.DataFrame) -> np.ndarray:
+    """Return median relative radii of certain samples, interpolated; a network may not predict a held-out label."""
+    shares = table[[*SURVIVAL_COLUMNS]].to_numpy(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = shares / shares[:, :1]
+    return np.array([np.interp(-0.5, -each, SURVIVAL) for each in shares])
+
+
+def _nulls(linear: pd.DataFrame, heldout: pd.DataFrame, trained: pd.DataFrame, populations: Populations) -> str:
+    """Say after what distance certainty ends, in the worst direction, in linear models and around held-out samples."""
+    said = [f"{linear['mean'].median():.0%} in linear models ({pairs(linear)})"] if len(linear) else []
+    both = heldout.merge(trained, on=GROUP, suffixes=("", "_trained")) if len(heldout) and len(trained) else heldout
+    for where, part in (populations.parts(both) if len(both) else {}).items():
+        around, trained_on = (f"{part[column].median():.0%}" for column in ("mean", "mean_trained"))
+        of = ("", "") if "held-out" in "".join(said) else (" around held-out", " around training samples")
+        said.append(f"{where}, {around}{of[0]} and {trained_on}{of[1]} ({pairs(part)})")
+    start = "For comparison (medians, if certain at all)"
+    return f"{start}: {'; '.join(each.removeprefix(', ') for each in said)}." if said else ""
 
 
 def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str:
@@ -123,12 +169,20 @@ def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str:
     return next((name for name in names if name in probes), "")
 
 
-def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, runs: pd.DataFrame) -> pd.DataFrame:
+def _medians(
+    table: pd.DataFrame,
+    probe: str,
+    quantity: str,
+    calibrator: str,
+    runs: pd.DataFrame,
+    column: str = "relative_median",
+) -> pd.DataFrame:
     """Return means over seeds of median radii; a mean is open if, for some seed, over half of the rays are censored."""
+    table = table[table[column].notna()]
     rows = table[(table["probe"] == probe) & (table["quantity"] == quantity) & (table["calibrator"] == calibrator)]
     if rows.empty:
         return pd.DataFrame()
-    means = means_of(rows.set_index(KEYS)["relative_median"], runs)
+    means = means_of(rows.set_index(KEYS)[column], runs)
     ends = rows.groupby(GROUP)["censored"].max().gt(0.5).rename("open").reset_index()
     means = means.drop(columns="open").merge(ends, on=GROUP)
     return means.assign(low=means["low"].clip(lower=0))

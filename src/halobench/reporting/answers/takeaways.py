@@ -1,7 +1,7 @@
 """Choose an answer's take-away: a sentence of at most 15 words, by the first rule whose condition the pairs meet.
 
-A take-away is about one population, and about pairs of data set and model with several seeds. An answer has no
-take-away if there are fewer than three such pairs, or if no rule's condition is met.
+A take-away is about one population (of `reach`, about all), and about pairs of data set and model with several seeds.
+An answer has no take-away if there are fewer than three such pairs, or if no rule's condition is met.
 """
 
 from __future__ import annotations
@@ -149,12 +149,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "maps": (
         Rule(
-            "{map} removes most of what the optimal temperature leaves",
-            "on most pairs, the map lowers the NLL; on most, it removes over half of what is left",
-            lambda table: most(table["won"]) and most(table["share"] > 0.5),
-        ),
-        Rule(
-            "{map} removes part of what the optimal temperature leaves",
+            "{map} removes {portion} of what a temperature leaves",
             "on most pairs, the map lowers the NLL; on most, it removes over a twentieth of what is left",
             lambda table: most(table["won"]) and most(table["share"] > SLIGHT),
         ),
@@ -187,16 +182,25 @@ RULES: dict[str, tuple[Rule, ...]] = {
 }
 
 
-def takeaway(question: str, populations: Mapping[str, pd.DataFrame], **words: str) -> str:
+def portion(shares: pd.Series, chosen: bool) -> str:
+    """Return the median share in words; of data on which a map's form was `chosen`, none is called most."""
+    median = float(shares.median())
+    words = "about half" if 0.4 <= median <= 0.6 else "part" if median < 0.4 else "" if chosen else "most"
+    return f"{words} (median {median:.0%})" if words else f"a median {median:.0%}"
+
+
+def takeaway(question: str, populations: Mapping[str, pd.DataFrame], chosen: bool = False, **words: str) -> str:
     """Return the take-away of a question for the first population, or "" if no rule applies.
 
-    `populations` maps each population's description ("" if there is only one) to a table with a row per pair; `words`
-    has the names of losses and maps in the sentence.
+    `populations` maps each population's description ("" if there is only one) to a table with a row per pair; `chosen`
+    is whether a map's form was chosen on some of these pairs; `words` has the names of losses and maps in the sentence.
     """
     where, table = next(iter(populations.items()), ("", pd.DataFrame()))
     rule = next((rule for rule in RULES[question] if len(table) >= LEAST_PAIRS and rule.holds(table)), None)
     if rule is None:
         return ""
     where = population_in_words(where)
+    if "share" in table:
+        words["portion"] = portion(table["share"], chosen)
     said = f"{where and f'{where}, '}{rule.says.format(**words)}."
     return said[:1].upper() + said[1:]

@@ -19,6 +19,7 @@ from halobench.reporting.answers.answer import (
     excess_nll,
     judged,
     left_out,
+    length,
     means_of,
     mixup_losses,
     of_base,
@@ -85,6 +86,8 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         NLL.format(OF_WHAT[tuple(sorted({name in populations.known for name in values["none"]["dataset"]}))]),
         joined=True,
         takeaway=takeaway("temperature", parts, what="excess" if known else "NLL"),
+        length=length(base["exact"], runs),
+        null=f"Without calibration, the excess is {spread(base['none']['mean'])} nats.",
         populations=populations,
     )
 

@@ -164,6 +164,10 @@ def draw_answer(ax: Axes, answer: Answer) -> None:
         tick.set(**look)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
+    if answer.log:
+        ax.set_xscale("symlog", linthresh=0.01, linscale=0.3)
+        ax.set_xlim(low, high)
+        ax.set_xticks([0, 0.01, 0.1, 1])
     ax.set_xlabel(answer.axis)
     if answer.percent:
         ax.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -175,6 +179,8 @@ def _limits(answer: Answer, spans: pd.DataFrame, pooled: bool) -> tuple[float, f
     columns += [spans[name] for name in ("low", "high")] + [pd.Series([answer.line])]
     values = np.concatenate([column.to_numpy(float) for column in columns])
     values = values[np.isfinite(values)]
+    if answer.log:
+        return -0.004, 1.2 * values.max()
     pad = 0.04 * (values.max() - values.min()) or 0.01
     return values.min() - pad, values.max() + pad
 
