@@ -80,7 +80,7 @@ def which_calibrator(
             f"You asked for {label(auto.chosen)}, which is fitted all the same." if auto.chosen != recommended else ""
         )
         return Answer(
-            question, "None yet: columns and labels don't match.", _mismatch(auto.mismatch, names, saved), True
+            question, "A temperature, until predictions and labels match.", _mismatch(auto.mismatch, names, saved), True
         )
     asked = "" if auto.chosen == recommended else f"You asked for {label(auto.chosen)}. "
     richer = recommended not in TEMPERATURES
@@ -130,8 +130,9 @@ def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str], saved: str) -> st
         f"{count(worst.right, 'sample')}, but would be for {worst.matched:,} as the column of {names[worst.label]}.",
         f"By their predictions, columns belong to these labels: {listed}{', ...' if len(pairs) > MOST_PAIRS else ''}.",
         "Put the columns into the order of the labels' numbers or, if labels are names, name the columns' classes in "
-        "order (names=...). If most labels really are wrong in this way, ask for a calibrator by its name.",
-        saved or "Until then no other advice would hold, and the logits are left as they are.",
+        "order (names=...). Or are inputs mirrored, inverted or prepared otherwise than in training? If most labels "
+        "really are wrong in this way, ask for a calibrator by its name.",
+        saved or "Until then no other advice would hold, and only a temperature is fitted, which moves no prediction.",
     )
 
 
