@@ -13,10 +13,10 @@ chosen.
 
 No candidate is chosen if there are fewer than 20 samples or groups, or if every prediction is right. Nor is one chosen
 if a class has no labels although TS expects several, since other maps could rule the class out. The temperature is also
-kept if samples are copies or successive samples belong together although no groups were passed
-(`halobench.calibration.repair.dependence`), since folds then leak. If neighbours are alike, so that samples may be
-copies, the candidate must keep more than half of its gain if small groups of near neighbours stay in one fold. If the
-columns seem to be in another order than the labels' classes
+kept if successive samples seem to belong together although no groups were passed
+(`halobench.calibration.repair.dependence`), since folds then leak. If samples seem to be copies, the candidate must
+keep more than half of its gain if small groups of near neighbours stay in one fold. If the columns seem to be in
+another order than the labels' classes
 (`halobench.calibration.repair.columns`), only a temperature is fitted, which moves no prediction.
 
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
@@ -93,8 +93,7 @@ OWN = ("top_rest", "partner", "matrix")
 LIBRARY = ("probmetrics/SVSCalibrator", "probmetrics/SMSCalibrator")
 
 DEPENDENT = {  # how samples without groups seem to depend on each other
-    "copies": "many samples seem to be copies of each other, and no groups were passed",
-    "alike": "samples seem to be copies, or the network is used on other data, and no groups were passed",
+    "copies": "samples seem to be copies, or the network is used on other data, and no groups were passed",
     "order": "successive samples seem to belong together, and no groups were passed",
 }
 MOVED = (
@@ -150,7 +149,7 @@ class AutoFit(Savable):
     compared : int
         The number of samples, drawn at random if there are too many, on which candidates were compared.
     near : Gain or None
-        If neighbours are alike: the candidate that would be chosen if they were independent draws, with its gain
+        If samples seem to be copies: the candidate that would be chosen if they were independent draws, with its gain
         over the temperature if near neighbours stay in one fold; None if no candidate would be.
     """
 
@@ -364,11 +363,11 @@ def fit_auto_checked(
     if name is None:
         reason = obstacle or ("no candidate gains clearly" if trials.names else "no candidate could be tried")
         return _kept(logits, targets, temperature, groups, gains, reason, trials)
-    if groups.kind == "alike":
+    if groups.kind == "copies":
         together = Groups(near_groups(logits[some], groups.factor), "given")
         near = next(g for g in cross_fitted(*compared, (name,), seed, together, *fits).over_base() if g.name == name)
         if not near.value > KEPT * next(gain.value for gain in gains if gain.name == name):
-            reason = f"{name} gains too little if near neighbours stay in one fold"
+            reason = f"{name} doesn't keep half of its gain if near neighbours stay in one fold"
             return dataclasses.replace(_kept(logits, targets, temperature, groups, gains, reason, trials), near=near)
     log.info("fitting %s to all samples", name)
     fitted = fit_checked(name, logits, targets, {})
@@ -388,7 +387,7 @@ def _obstacle(
     """Say why no candidate is tried; return "" if candidates are tried."""
     if not names:
         return "no candidate was given"
-    if groups.kind in ("copies", "order"):
+    if groups.kind == "order":
         return DEPENDENT[groups.kind]
     if groups.count < FEWEST:
         return f"there are fewer than {FEWEST} {groups.noun}"

@@ -11,10 +11,8 @@ also share labels that are rare among samples with the same prediction. Votes re
 this comparison fails, so copies of samples with votes are recognised by equal votes.
 
 Independent samples agree with their nearest neighbours, too, if TS is wrong in patches of the logits' space, as it is
-for a network that is used on other data. Only copies are called so whose distances jump between copies and other
-samples: in a smooth density, j log(r_j+1 / r_j) is exponentially distributed, where r_j is the distance to the j-th
-neighbour. All others are called alike. To tell copies among these, `near_groups` puts near neighbours into small
-groups: a map that is fitted without a sample's copies no longer knows its label, but hardly misses some of a patch.
+for a network that is used on other data. `near_groups` therefore puts near neighbours into small groups: a map that is
+fitted without a sample's copies no longer knows its label, but hardly misses a few samples of a patch.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
 of their scores (d NLL / d log beta at TS's beta), then vary more between successive batches of rows than by chance. In
@@ -53,7 +51,6 @@ SHARED, PAIRS = 0.5, 3  # the smallest share of pairs that share an unusual labe
 REPEATED = 0.3  # the smallest excess share of equal votes
 SORTED = 0.6  # the largest variance of the places of rows with the same label, in units of that of all rows
 JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
-GAP = 2.0  # from this on, a gap shows copies; it is at most 1.6 for 25 kinds of networks on other data
 SMALL, TWICE = 10, 2  # groups of near neighbours have at most `SMALL` samples, or `TWICE` as many as count as one
 LARGEST = 20_000  # of more samples, as many successive ones are examined
 
@@ -65,8 +62,8 @@ class Dependence:
     Attributes
     ----------
     kind : str
-        ``copies`` (samples share labels with much nearer ones), ``alike`` (the same without a gap between near and
-        other samples, so that they are copies or TS is wrong in patches), or ``order`` (successive rows err alike).
+        ``copies`` (samples with similar logits share labels, as copies do and errors in patches) or ``order``
+        (successive rows err alike).
     factor : float
         About how many samples count as one, at least 1.
     """
@@ -90,7 +87,7 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     p, mass = softmax(scaled), mass_of(targets, k)
     residuals = mass - p
     scores = np.einsum("ij,ij->i", -residuals, np.where(p > 0, scaled, 0.0))
-    distances, near = _nearest(logits)
+    near = _nearest(logits)[1]
     half, top = near.shape[1] // 2, logits.argmax(axis=1)
     residuals, scores = residuals - _mean_by(top, residuals, k), scores - _mean_by(top, scores[:, None], k)[:, 0]
     most = float((residuals**2).sum(axis=1).mean())
@@ -105,16 +102,8 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
         tests = [_batches(each) for each in (scores[:, None], residuals)]
         of_rows, chance = max(ratio for ratio, _ in tests), min(chance for _, chance in tests)
     if copies:
-        kind = "copies" if _gap(distances) > GAP else "alike"
-        return Dependence(kind, max(_factor_of_copies(scores, near), of_rows if chance < CHANCE else 1.0))
+        return Dependence("copies", max(_factor_of_copies(scores, near), of_rows if chance < CHANCE else 1.0))
     return Dependence("order", of_rows) if chance < CHANCE else None
-
-
-def _gap(distances: np.ndarray) -> float:
-    """Return the mean of samples' largest j log(r_j+1 / r_j), in units of its expectation in a smooth density."""
-    ranks = np.arange(1, distances.shape[1])
-    steps = ranks * np.diff(np.log(distances), axis=1)
-    return float(steps.max(axis=1).mean() * np.log(2) / np.median(steps) / (1 / ranks).sum())
 
 
 def near_groups(logits: np.ndarray, factor: float) -> np.ndarray:

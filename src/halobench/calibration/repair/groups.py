@@ -52,8 +52,8 @@ class Groups:
     of : (n,) array
         The group of each sample, numbered from 0.
     kind : str
-        ``given``; ``copies``, ``alike`` or ``order`` if samples seem to depend on each other in this way, in unknown
-        groups (`halobench.calibration.repair.dependence`); or "" for independent samples.
+        ``given``; ``copies`` or ``order`` if samples seem to depend on each other in this way, in unknown groups
+        (`halobench.calibration.repair.dependence`); or "" for independent samples.
     factor : float
         How many samples count as one in unknown groups, else 1.
     """

@@ -117,10 +117,10 @@ class Trials(NamedTuple):
     def errors(self) -> np.ndarray:
         """Return the standard error (m,) of each candidate's mean gain, in nats.
 
-        If neighbours are alike, the error is that of independent samples, since folds that keep near neighbours together
-        judge the choice, too (`halobench.calibration.calibrators.auto`).
+        If samples may be copies, the errors are those of independent samples, since folds that keep near neighbours
+        together judge the choice, too (`halobench.calibration.calibrators.auto`).
         """
-        groups = Groups.single(len(self.gains)) if self.groups.kind == "alike" else self.groups
+        groups = Groups.single(len(self.gains)) if self.groups.kind == "copies" else self.groups
         return standard_errors(groups, self.gains, self.variances)
 
     def choice(self) -> str | None:
