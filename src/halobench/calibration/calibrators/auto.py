@@ -377,8 +377,7 @@ def fit_auto_checked(
     kept = _kept(logits, targets, temperature, groups, gains, "", trials)
     confidence = {each: trials.confidence[each] for each in (BASE, name)}
     gain = trials.of_choice(name)
-    richer = {"chosen": name, "gain": gain, "confidence": confidence, "calibrator": fitted}
-    return dataclasses.replace(kept, near=near, **richer)
+    return dataclasses.replace(kept, near=near, chosen=name, gain=gain, confidence=confidence, calibrator=fitted)
 
 
 def _obstacle(
