@@ -356,8 +356,11 @@ def fit_auto_checked(
         reasons |= {name: "it takes labels only, without votes or weights" for name in names if not takes_votes(name)}
     drawn = None if votes is None else votes[some]
     tried = () if obstacle else names
-    compared, fits = (logits[some], targets[some]), (temperature.refit, reasons, drawn)
-    trials = cross_fitted(*compared, tried, seed, groups.numbered(some), *fits)
+
+    def trials_of(names: Sequence[str], folds: Groups) -> Trials:
+        return cross_fitted(logits[some], targets[some], names, seed, folds, temperature.refit, reasons, drawn)
+
+    trials = trials_of(tried, groups.numbered(some))
     name, near = trials.choice(), None
     gains = _untried(names, obstacle) if obstacle else trials.over_base()
     if name is None:
@@ -365,7 +368,7 @@ def fit_auto_checked(
         return _kept(logits, targets, temperature, groups, gains, reason, trials)
     if groups.kind == "copies":
         together = Groups(near_groups(logits[some], groups.factor), "given")
-        near = next(g for g in cross_fitted(*compared, (name,), seed, together, *fits).over_base() if g.name == name)
+        near = next(g for g in trials_of((name,), together).over_base() if g.name == name)
         if not near.value > KEPT * next(gain.value for gain in gains if gain.name == name):
             reason = f"{name} doesn't keep half of its gain if near neighbours stay in one fold"
             return dataclasses.replace(_kept(logits, targets, temperature, groups, gains, reason, trials), near=near)
