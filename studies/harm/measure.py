@@ -6,11 +6,15 @@ that exceeds that of the uncalibrated logits by more than .005 nats; less is wha
 samples of calibrated logits. `kinds` was written by someone who hadn't seen the code; the kinds below are those on
 which earlier rules did harm, and were known when the present one was made.
 
-Each line has the share of draws with harm, by the choice and by temperature scaling (TS), the mean gains of both over
-uncalibrated logits in nats, what was chosen, and how often the stated 95% interval of a chosen map's gain over the
-temperature, or else of a temperature's over uncalibrated logits, holds the true one. A star marks kinds whose harm
-exceeds 5% of draws by the 95% Clopper-Pearson bound; u marks those that validation data can't show. 100 draws (30 above
-500 samples, 10 above 50 classes) take two core hours.
+Each line has the share of draws with harm, by the choice and by temperature scaling (TS), the share in which the choice
+is more than .005 nats above TS, the mean gains of both over uncalibrated logits in nats, what was chosen, and how often
+the stated 95% interval of a chosen map's gain over the temperature, or else of a temperature's over uncalibrated
+logits, holds the true one. A star marks kinds whose harm exceeds 5% of draws by the 95% Clopper-Pearson bound; u marks
+those that validation data can't show. 100 draws (30 above 500 samples, 10 above 50 classes) take two core hours.
+
+With `--dependence`, each line is of a set in `dependence_kinds`: how often independent samples are taken for copies
+(alarms), how often this costs more than .005 nats against the choice for independent samples, what it costs, and how
+often the choice, and a richer map in particular, is more than .02 nats worse than TS.
 """
 
 from __future__ import annotations
@@ -39,9 +43,10 @@ from halobench.calibration.arrays import shares_of
 from halobench.calibration.calibrators.auto import OWN
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature.search import finite_beta
+from studies.harm import dependence_kinds
 from studies.harm.kinds import KINDS, NTEST, Draw, Kind
 
-HARM, MOST = 0.005, 0.05
+HARM, CLEARLY, MOST = 0.005, 0.02, 0.05
 MANY = {"samples": 500, "classes": 50}  # of kinds with more samples, .3 as many draws; with more classes, .1
 
 
@@ -195,17 +200,39 @@ def outcome(name: str, kind: Kind, number: int) -> Outcome:
     )
 
 
+def dependence(draws: int) -> None:
+    """Print the table of `dependence_kinds`."""
+    print("| kinds | draws | alarms | costly | NLL forgone | at most | worse than TS | by a richer map |")
+    print("|---|---|---|---|---|---|---|---|")
+    for title in ("SHIFTS", "INDEPENDENT", "COPIES"):
+        rows = []
+        for place, (name, draw) in enumerate(getattr(dependence_kinds, title).items()):
+            for number in range(draws):
+                z, y, new, labels = draw(np.random.default_rng([number, place, len(name)]))
+                own, other = (fit_auto(z, y, candidates=OWN, independent=known) for known in (False, True))
+                a, b = (
+                    float(cross_entropy(fit.calibrator.logits(new, probabilities=False), labels).mean())
+                    for fit in (own, other)
+                )
+                worse = a > float(cross_entropy(finite_beta(z, y) * new, labels).mean()) + CLEARLY
+                rows.append((own.groups.kind == "copies", a - b, worse, worse and not own.keeps_temperature))
+        alarms, forgone, worse, richer = (np.array(column) for column in zip(*rows, strict=True))
+        counts = f"{len(rows)} | {alarms.sum()} | {(forgone > HARM).sum()} | {forgone.mean():.3f} | {forgone.max():.2f}"
+        print(f"| {title} | {counts} | {worse.sum()} | {richer.sum()} |", flush=True)
+
+
 def line(name: str, unnoticeable: bool, draws: list[Outcome]) -> str:
     """Return a kind's line of the table."""
     bad = sum(each.own > each.none + HARM for each in draws)
     star = bad and beta.ppf(0.05, bad, len(draws) - bad + 1) > MOST
     by_ts = statistics.mean(each.ts > each.none + HARM for each in draws)
+    worse = statistics.mean(each.own > each.ts + HARM for each in draws)
     gains = [statistics.mean(each.none - getattr(each, which) for each in draws) for which in ("own", "ts")]
     chosen = ", ".join(f"{name} {count}" for name, count in Counter(each.chosen for each in draws).most_common())
     stated = [each.low <= each.true <= each.high for each in draws if each.chosen != "none" and each.low == each.low]
     marks = f"{'*' if star else ''}{'u' if unnoticeable else ''}"
     held = f"{sum(stated)} of {len(stated)}"
-    shares = f"{bad / len(draws):.2f} | {by_ts:.2f} | {gains[0]:.3f} | {gains[1]:.3f}"
+    shares = f"{bad / len(draws):.2f} | {by_ts:.2f} | {worse:.2f} | {gains[0]:.3f} | {gains[1]:.3f}"
     return f"| {name} | {marks} | {shares} | {chosen} | {held} |"
 
 
@@ -219,11 +246,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="parts of names of kinds (all)")
     parser.add_argument("--draws", type=int, default=100, help="draws per kind (100)")
+    parser.add_argument("--dependence", action="store_true", help="samples that are or seem to be copies, instead")
     parser.add_argument("--out", type=Path, help="a file for all outcomes, one JSON object per line")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    print("| kind | | harm | harm by TS | gain | gain by TS | chosen | interval holds the true gain |")
-    print("|---|---|---|---|---|---|---|---|")
+    if given.dependence:
+        dependence(given.draws)
+        return
+    print("| kind | | harm | harm by TS | worse than TS | gain | gain by TS | chosen | interval holds the true gain |")
+    print("|---|---|---|---|---|---|---|---|---|")
     rows, harmed = [], 0
     for name, kind in selected(given.kinds):
         first = kind.draw(np.random.default_rng(0)).logits

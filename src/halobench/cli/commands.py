@@ -145,7 +145,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _diagnose(args: argparse.Namespace) -> None:
     from halobench.pipeline.diagnose import run_diagnose
 
-    run_diagnose(args.file, args.seed, args.out, args.floor, args.calibrator)
+    run_diagnose(args.file, args.seed, args.out, args.floor, args.calibrator, args.independent)
 
 
 def _apply(args: argparse.Namespace) -> None:
@@ -249,6 +249,8 @@ def add(commands: Any) -> None:
     diagnose.add_argument("--floor", type=options.at_least(0, float, "a number"), metavar="P", help=what)
     what = "fit and save this calibrator (such as none, exact or partner), whatever is recommended"
     diagnose.add_argument("--calibrator", metavar="NAME", help=what)
+    what = "the validation samples are independent draws: don't suspect that some are copies or belong together"
+    diagnose.add_argument("--independent", action="store_true", help=what)
 
     apply = command("apply", "Calibrate new logits by a saved calibrator.", APPLY, run=_apply)
     apply.add_argument("calibrator", **options.file("a calibrator, such as calibrator.npz of `halobench diagnose`"))

@@ -22,7 +22,12 @@ FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz", "calibrator.np
 
 
 def run_diagnose(
-    file: Path, seed: int, out: Path | None = None, floor: float | None = None, calibrator: str | None = None
+    file: Path,
+    seed: int,
+    out: Path | None = None,
+    floor: float | None = None,
+    calibrator: str | None = None,
+    independent: bool = False,
 ) -> None:
     """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`, if any.
 
@@ -41,7 +46,7 @@ def run_diagnose(
     from halobench.calibration.diagnosis.external_logits import read_sets
 
     with _progress():
-        diagnosis = diagnose_file(file, seed=seed, floor=floor, calibrator=calibrator)
+        diagnosis = diagnose_file(file, seed=seed, floor=floor, calibrator=calibrator, independent=independent)
     if out is None:
         print(f"{file}\n{diagnosis}")
         print("\nWith --out FOLDER, this becomes a page, next to the calibrator and calibrated probabilities.")

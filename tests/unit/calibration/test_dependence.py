@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from halobench import SpecError, diagnose, fit_auto
+from halobench.calibration.calibrators.auto import TEMPERATURES
 from halobench.calibration.diagnosis.parts import Temperature
 from halobench.calibration.repair.columns import find_mismatch
-from halobench.calibration.repair.dependence import find_dependence
+from halobench.calibration.repair.dependence import find_dependence, near_groups
 from halobench.calibration.repair.groups import Groups
 from unit.calibration.builders import drawn
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
@@ -90,7 +91,7 @@ def test_no_map_is_recommended_for_copies_unless_groups_are_passed():
     assert diagnosis.auto.keeps_temperature
     first = diagnosis.answers()[0]
     assert first.warning
-    assert first.short.endswith("Pass groups: samples seem to depend on each other.")
+    assert first.short.endswith("or the network is used on other data: if copies, pass groups.")
     assert "at least" not in str(diagnosis)
     assert diagnosis.ladder is None
     widths = [np.log(each.high / each.low) for each in (diagnosis.temperature, Temperature.of(z, y))]
@@ -98,6 +99,43 @@ def test_no_map_is_recommended_for_copies_unless_groups_are_passed():
     with pytest.raises(SpecError, match="groups: samples in different groups seem to be copies of each other"):
         fit_auto(*copies(60, 5, 0.0, seed=1), candidates=OWN, groups=np.arange(300))
     assert fit_auto(z, y, candidates=OWN, groups=np.arange(300)).groups.kind == "given", "which may be so"
+
+
+def on_other_data(seed: int, n: int = 400, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Independent samples of a network that tells the classes apart, but takes most of them for others."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(k, size=n)
+    mixed = np.eye(k) + np.roll(np.eye(k), 1, axis=1) + 0.5 * rng.normal(size=(k, k))
+    return 1.5 * (3 * np.eye(k)[y] + rng.normal(size=(n, k))) @ mixed, y
+
+
+@pytest.mark.usefixtures("without_ladder")
+def test_a_network_on_other_data_gets_the_map_that_independent_samples_get():
+    """Its samples look like copies, but the map's gain stays if near neighbours are held out together."""
+    for seed in (0, 2, 5):
+        z, y = on_other_data(seed)
+        found = diagnose(z, y, candidates=("matrix",))
+        assert found.auto.groups.kind == "copies"
+        assert found.auto.chosen == found.auto.near.name == "matrix"
+        assert "With near neighbours in one fold, the gain is" in found.answers()[0].sentences
+        known = diagnose(z, y, candidates=("matrix",), independent=True)
+        assert known.auto.groups.kind == ""
+        assert "copies" not in str(known)
+        np.testing.assert_array_equal(known.predict_proba(z), found.predict_proba(z))
+    with pytest.raises(SpecError, match="independent: independent samples have no groups"):
+        fit_auto(z, y, groups=np.arange(len(z)), independent=True)
+
+
+@pytest.mark.parametrize(("originals", "each", "noise"), [(50, 6, 0.3), (50, 6, 1.0), (20, 15, 0.8), (100, 3, 0.5)])
+def test_copies_are_together_in_small_groups_and_get_no_map(originals, each, noise):
+    rng = np.random.default_rng(1)
+    rows = np.repeat(np.arange(originals), each)
+    z = 3 * rng.normal(size=(originals, 10))[rows] + noise * rng.normal(size=(len(rows), 10))
+    groups = near_groups(z, each)
+    assert np.bincount(groups).max() <= max(10, 2 * each)
+    together = groups[:, None] == groups
+    assert together[rows[:, None] == rows].mean() > 0.9
+    assert fit_auto(*copies(originals, each, noise, seed=1), candidates=("partner", "matrix")).keeps_temperature
 
 
 @pytest.mark.parametrize("each", [2, 3, 50])
@@ -126,8 +164,10 @@ def test_columns_in_another_order_end_all_other_advice(case):
     assert {(pair.column, pair.label) for pair in found.auto.mismatch} == {
         (j, int(places[j])) for j in range(10) if places[j] != j
     }
-    assert found.auto.chosen == "none"
-    assert [answer.short for answer in found.answers()] == ["None yet: columns and labels don't match."]
+    assert found.auto.chosen in TEMPERATURES, "which moves no prediction"
+    assert found.auto.calibrator.T > 1.2, "as the labels demand"
+    assert [answer.short for answer in found.answers()] == ["A temperature, until predictions and labels match."]
+    assert "inputs mirrored, inverted or prepared otherwise" in found.answers()[0].sentences
     assert found.answers()[0].warning
     assert "gain" not in str(found)
     right = diagnose(z, y, candidates=OWN)

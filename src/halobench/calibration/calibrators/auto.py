@@ -13,9 +13,11 @@ chosen.
 
 No candidate is chosen if there are fewer than 20 samples or groups, or if every prediction is right. Nor is one chosen
 if a class has no labels although TS expects several, since other maps could rule the class out. The temperature is also
-kept if samples seem to depend on each other although no groups were passed (`halobench.calibration.repair.dependence`),
-since folds then leak. If the columns seem to be in another order than the labels' classes
-(`halobench.calibration.repair.columns`), the logits are left as they are.
+kept if successive samples seem to belong together although no groups were passed
+(`halobench.calibration.repair.dependence`), since folds then leak. If samples seem to be copies, the candidate must
+keep more than half of its gain if small groups of near neighbours stay in one fold. If the columns seem to be in
+another order than the labels' classes
+(`halobench.calibration.repair.columns`), only a temperature is fitted, which moves no prediction.
 
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
 is therefore reduced by the non-negative garrote: from g to g - c^2 / g, where c is the least gain at which a candidate
@@ -61,7 +63,7 @@ from halobench.calibration.calibrators.exact import Tempering
 from halobench.calibration.calibrators.shrunk import ShrunkFit, fit_shrunk
 from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered
 from halobench.calibration.repair.columns import Mismatch, find_mismatch
-from halobench.calibration.repair.dependence import find_dependence
+from halobench.calibration.repair.dependence import find_dependence, near_groups
 from halobench.calibration.repair.groups import Groups, check_groups
 from halobench.calibration.repair.trials import BASE, FOLDS, Confidence, Gain, Trials, cross_fitted
 from halobench.calibration.saved import Savable, savable
@@ -90,14 +92,18 @@ TEMPERATURES = (NONE, TS, SHRUNK)  # what is used unless a candidate gains
 OWN = ("top_rest", "partner", "matrix")
 LIBRARY = ("probmetrics/SVSCalibrator", "probmetrics/SMSCalibrator")
 
-DEPENDENT = {  # why no candidate is tried, by how samples without groups depend on each other
-    "copies": "many samples seem to be copies of each other, and no groups were passed",
+DEPENDENT = {  # how samples without groups seem to depend on each other
+    "copies": "samples seem to be copies, or the network is used on other data, and no groups were passed",
     "order": "successive samples seem to belong together, and no groups were passed",
 }
+MOVED = (
+    "the columns seem to be in another order than the labels, or inputs are mirrored, inverted or prepared otherwise"
+)
 FEWEST = 4 * FOLDS  # with fewer samples or groups, nothing is tried
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
 WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
+KEPT = 0.5  # the share of its gain that a candidate must keep if near neighbours stay in one fold
 REPEATED = 0.1  # the share of equal rows in different groups from which groups contradict copies
 LARGEST = 4_000_000  # candidates are compared on at most about this number of logits, and the chosen one fitted to all
 MISSED = 0.05  # the largest chance of no label at which a class counts as missing, after Bonferroni's correction
@@ -142,6 +148,9 @@ class AutoFit(Savable):
         The number of classes.
     compared : int
         The number of samples, drawn at random if there are too many, on which candidates were compared.
+    near : Gain or None
+        If samples seem to be copies: the candidate that would be chosen if they were independent draws, with its gain
+        over the temperature if near neighbours stay in one fold; None if no candidate would be.
     """
 
     chosen: str
@@ -158,6 +167,7 @@ class AutoFit(Savable):
     calibrator: Calibrator
     classes: int
     compared: int = 0
+    near: Gain | None = None
 
     @property
     def keeps_temperature(self) -> bool:
@@ -201,6 +211,7 @@ def fit_auto(
     candidates: Sequence[str] | None = None,
     sample_weight: np.ndarray | None = None,
     seed: int = 0,
+    independent: bool = False,
 ) -> AutoFit:
     """Choose between no calibration, a temperature and richer calibrators by cross-fitting, and fit the chosen one.
 
@@ -217,7 +228,7 @@ def fit_auto(
         Names of the classes, in the order of the columns.
     groups : (n,) numbers or names, optional
         Equal for samples that belong together, such as versions of one image or images of one patient. Without groups,
-        samples must be independent draws; if they clearly aren't, no candidate is chosen.
+        samples must be independent draws, and candidates must gain more if samples seem to depend on each other.
     candidates : sequence of str, optional
         Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
         installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
@@ -226,6 +237,8 @@ def fit_auto(
         NLLs, gains and their errors are then those of the weighted mean. Candidates that only take labels are left out.
     seed : int
         Determines the folds and, with very many samples, the subset on which candidates are compared.
+    independent : bool
+        Whether samples are known to be independent draws, so that no dependence is suspected.
 
     Raises
     ------
@@ -256,18 +269,27 @@ def fit_auto(
     kept, targets = weighted(targets, sample_weight, logits.shape[1])
     logits = logits[kept].astype(np.float64, copy=False)
     counts, together = (None if each is None else each[kept] for each in (counts, together))
-    fitted = fit_auto_checked(logits, targets, tried, seed, grouped(logits, targets, together), classes, counts)
+    found = grouped(logits, targets, together, independent)
+    fitted = fit_auto_checked(logits, targets, tried, seed, found, classes, counts)
     if fitted.mismatch:
-        warnings.warn(f"{fitted.reason}; the logits are left as they are", UserWarning, stacklevel=2)
+        warnings.warn(f"{fitted.reason}; only a temperature is fitted", UserWarning, stacklevel=2)
     named = dataclasses.replace(fitted.calibrator, names=tuple(map(str, () if classes is None else classes)))
     return dataclasses.replace(fitted, calibrator=named)
 
 
-def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) -> Groups:
+def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None, independent: bool = False) -> Groups:
     """Return the given groups (n,) or, if there are none, how samples of finite logits (n, k) depend on each other.
 
-    SpecError is raised if there is only one group, or if copies seem to be in different groups.
+    If samples are known to be `independent`, no dependence is suspected. SpecError is raised if there is only one
+    group, if copies seem to be in different groups, or if `independent` samples have groups.
     """
+    refuse(
+        independent and groups is not None,
+        "independent",
+        "independent samples have no groups; leave one of the two out",
+    )
+    if independent:
+        return Groups.single(len(logits))
     if groups is not None:
         given = Groups(np.unique(groups, return_inverse=True)[1], "given")
         refuse(
@@ -323,10 +345,10 @@ def fit_auto_checked(
     groups = grouped(logits, targets, None) if groups is None else groups
     k = logits.shape[1]
     labels = mass_of(targets, k).argmax(axis=1)
-    if mismatch := find_mismatch(logits.argmax(axis=1), labels, k):
-        return _unfitted(logits, targets, names, groups, mismatch)
-    obstacle = _obstacle(logits, targets, names, groups, classes)
     temperature = fit_shrunk(logits, targets, groups, votes)
+    if mismatch := find_mismatch(logits.argmax(axis=1), labels, k):
+        return _kept(logits, targets, temperature, groups, _untried(names, MOVED), MOVED, mismatch=mismatch)
+    obstacle = _obstacle(logits, targets, names, groups, classes)
     if groups.count < FEWEST:
         return _kept(logits, targets, temperature, groups, _untried(names, obstacle), obstacle)
     some = _some(logits, groups, seed)
@@ -336,22 +358,23 @@ def fit_auto_checked(
         reasons |= {name: "it takes labels only, without votes or weights" for name in names if not takes_votes(name)}
     drawn = None if votes is None else votes[some]
     tried = () if obstacle else names
-    trials = cross_fitted(
-        logits[some],
-        targets[some],
-        tried,
-        seed,
-        groups.numbered(some),
-        temperature.refit,
-        reasons,
-        drawn,
-        None if uncalibrated is None else uncalibrated[some],
-    )
-    name = trials.choice()
+
+    def trials_of(names: Sequence[str], folds: Groups) -> Trials:
+        own = None if uncalibrated is None else uncalibrated[some]
+        return cross_fitted(logits[some], targets[some], names, seed, folds, temperature.refit, reasons, drawn, own)
+
+    trials = trials_of(tried, groups.numbered(some))
+    name, near = trials.choice(), None
     gains = _untried(names, obstacle) if obstacle else trials.over_base()
     if name is None:
         reason = obstacle or ("no candidate gains clearly" if trials.names else "no candidate could be tried")
         return _kept(logits, targets, temperature, groups, gains, reason, trials)
+    if groups.kind == "copies":
+        together = Groups(near_groups(logits[some], groups.factor), "given")
+        near = next(g for g in trials_of((name,), together).over_base() if g.name == name)
+        if not near.value > KEPT * next(gain.value for gain in gains if gain.name == name):
+            reason = f"{name} doesn't keep half of its gain if near neighbours stay in one fold"
+            return dataclasses.replace(_kept(logits, targets, temperature, groups, gains, reason, trials), near=near)
     log.info("fitting %s to all samples", name)
     fitted = fit_checked(name, logits, targets, {})
     if fitted.transform is None:
@@ -360,7 +383,7 @@ def fit_auto_checked(
     kept = _kept(logits, targets, temperature, groups, gains, "", trials)
     confidence = {each: trials.confidence[each] for each in (BASE, name)}
     gain = trials.of_choice(name)
-    return dataclasses.replace(kept, chosen=name, gain=gain, confidence=confidence, calibrator=fitted)
+    return dataclasses.replace(kept, near=near, chosen=name, gain=gain, confidence=confidence, calibrator=fitted)
 
 
 def _obstacle(
@@ -369,7 +392,7 @@ def _obstacle(
     """Say why no candidate is tried; return "" if candidates are tried."""
     if not names:
         return "no candidate was given"
-    if groups.kind in DEPENDENT:
+    if groups.kind == "order":
         return DEPENDENT[groups.kind]
     if groups.count < FEWEST:
         return f"there are fewer than {FEWEST} {groups.noun}"
@@ -429,18 +452,6 @@ def _tempering(logits: np.ndarray, targets: np.ndarray, temperature: ShrunkFit) 
     (n, k), beta = logits.shape, temperature.beta
     fitted = scored(Tempering(beta), logits, targets)
     return dataclasses.replace(fitted, T=temperature.T, beta=beta, name=name, classes=k, samples=n)
-
-
-def _unfitted(
-    logits: np.ndarray,
-    targets: np.ndarray,
-    names: Sequence[str],
-    groups: Groups,
-    mismatch: tuple[Mismatch, ...],
-) -> AutoFit:
-    """Return the choice of no calibration, since the columns seem to be in another order than the labels."""
-    reason = "the columns seem to be in another order than the labels"
-    return _kept(logits, targets, ShrunkFit(1.0, 1.0, 0.0), groups, _untried(names, reason), reason, mismatch=mismatch)
 
 
 def kept(

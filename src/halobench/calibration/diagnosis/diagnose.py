@@ -76,6 +76,7 @@ def diagnose(
     calibrator: str | None = None,
     sample_weight: Any = None,
     seed: int = 0,
+    independent: bool = False,
 ) -> Diagnosis:
     """Return a diagnosis of a classifier: its best temperature, what could lower its NLL, and how to calibrate it.
 
@@ -115,6 +116,8 @@ def diagnose(
         with test samples are left out. Test samples have no weights.
     seed : int
         Determines folds and resamples.
+    independent : bool
+        Whether validation samples are known to be independent draws, as in `fit_auto`.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def diagnose(
         arrays |= {f"test_{kind}": aligned(test_logits, logits), "test_labels": test_labels}
         arrays |= {"votes": aligned(votes, logits), "test_votes": aligned(test_votes, logits)}
         val, test = _from_arrays({name: as_rows(value) for name, value in arrays.items() if value is not None}, kind)
-    return _diagnose(_weighted(val, sample_weight), test, names, candidates, seed, floor, calibrator)
+    return _diagnose(_weighted(val, sample_weight), test, names, candidates, seed, floor, calibrator, independent)
 
 
 def diagnose_file(
@@ -154,6 +157,7 @@ def diagnose_file(
     seed: int = 0,
     floor: float | None = None,
     calibrator: str | None = None,
+    independent: bool = False,
 ) -> Diagnosis:
     """Return a diagnosis of a file of the form described in `halobench.calibration.diagnosis.external_logits`.
 
@@ -162,7 +166,7 @@ def diagnose_file(
     """
     val, test, names = read_sets(path)
     with in_file(path):
-        return _diagnose(val, test, names, candidates, seed, floor, calibrator)
+        return _diagnose(val, test, names, candidates, seed, floor, calibrator, independent)
 
 
 def _from_frame(frame: Any, others: Mapping[str, Any]) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
@@ -203,6 +207,7 @@ def _diagnose(
     seed: int,
     floor: float | None,
     calibrator: str | None = None,
+    independent: bool = False,
 ) -> Diagnosis:
     """Check the names and candidates, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
@@ -221,7 +226,7 @@ def _diagnose(
     test = None if test is None else test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
     with np.errstate(all="ignore"), warnings.catch_warnings():  # results that aren't finite are shown as such
         warnings.simplefilter("ignore", RuntimeWarning)
-        checked = _Validation.of(val, tuple(map(str, range(k) if names is None else names)))
+        checked = _Validation.of(val, tuple(map(str, range(k) if names is None else names)), independent)
         found = _computed(checked, test, tried, seed, calibrator)
     found = dataclasses.replace(found, probabilities="probabilities" in val)
     return found if added is None else _with_floor(found, added)
@@ -284,11 +289,11 @@ class _Validation:
     is_weighted: bool
 
     @classmethod
-    def of(cls, samples: Samples, names: tuple[str, ...]) -> _Validation:
+    def of(cls, samples: Samples, names: tuple[str, ...], independent: bool) -> _Validation:
         # A single memory layout makes the last digits of results independent of the layout of the input.
         logits, targets = np.ascontiguousarray(samples["logits"], dtype=np.float64), _targets(samples)
         given, known = samples.get("groups"), "groups" in samples or np.isfinite(logits).all()
-        groups = auto.grouped(logits, targets, given) if known else Groups.single(len(logits))
+        groups = auto.grouped(logits, targets, given, independent) if known else Groups.single(len(logits))
         votes, posterior = samples.get("votes"), samples.get("posterior")
         left_out = samples["left_out"].item() if "left_out" in samples else 0
         uncalibrated = np.asarray(samples.get("uncalibrated", logits), dtype=np.float64)

@@ -136,7 +136,7 @@ class Diagnosis:
         """Return the results, without the calibrator's map, as plain data for JSON, with None for NaN and infinity."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         shown = ("chosen", "gain", "temperature", "temperature_gain", "candidates", "over_none", "nll", "reason")
-        auto = {name: getattr(self.auto, name) for name in (*shown, "confidence", "mismatch")}
+        auto = {name: getattr(self.auto, name) for name in (*shown, "confidence", "mismatch", "near")}
         auto |= {"groups": self.auto.groups.count, "grouped": self.auto.groups.kind}
         return _plain(fields | {"auto": auto})
 

@@ -39,10 +39,14 @@ BLIND = (
 )
 ONE_EACH = "The parts of the NLL, and the comparison with test samples, are computed from one sample per group."
 PASS_GROUPS = {
-    "copies": "Samples with nearly the same logits share labels far more often than independent samples would, as "
-    "copies or augmented versions of a sample do",
+    "copies": "Samples with nearly the same logits share labels far more often than elsewhere, as copies or augmented "
+    "versions of a sample do, but also independent samples that the network wasn't trained for",
     "order": "Successive samples err alike more often than independent samples would, as rows of one patient or "
     "frames of one video do",
+}
+SUSPECTED = {
+    "copies": "Samples seem to be copies, or the network is used on other data: if copies, pass groups.",
+    "order": "Pass groups: samples seem to depend on each other.",
 }
 ASK = (
     "This assumes that samples are independent. Do several belong together, such as versions of an image or images of "
@@ -83,7 +87,7 @@ def which_calibrator(
             f"You asked for {label(auto.chosen)}, which is fitted all the same." if auto.chosen != recommended else ""
         )
         return Answer(
-            question, "None yet: columns and labels don't match.", _mismatch(auto.mismatch, names, saved), True
+            question, "A temperature, until predictions and labels match.", _mismatch(auto.mismatch, names, saved), True
         )
     asked = "" if auto.chosen == recommended else f"You asked for {label(auto.chosen)}. "
     richer = recommended not in TEMPERATURES
@@ -108,6 +112,7 @@ def which_calibrator(
         ahead and f"On the test samples, these are better than {_named(auto.chosen)}: {listed} nats.",
         sentences,
         _groups(auto.groups),
+        auto.near and _both(auto, auto.near),
         few and f"They were compared on {auto.compared:,} samples, drawn at random, which favours simple maps.",
         failed and f"Left out: {reasons}.",
         not auto.groups.kind and (richer or auto.chosen == TS) and ASK,
@@ -118,7 +123,7 @@ def which_calibrator(
         unrelated > CLEAR
         and "Check that logits and labels are in the same order: "
         f"labels in random order would fit as well (p = {number(unrelated, '.2g')}).",
-        dependent and "Pass groups: samples seem to depend on each other.",
+        dependent and SUSPECTED[auto.groups.kind],
         richer and unseen and f"It hasn't seen {unseen}.",
     )
     warning = bool(asked or ahead or dependent or unsure or (richer and unseen) or unrelated > CLEAR)
@@ -133,8 +138,9 @@ def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str], saved: str) -> st
         f"{count(worst.right, 'sample')}, but would be for {worst.matched:,} as the column of {names[worst.label]}.",
         f"By their predictions, columns belong to these labels: {listed}{', ...' if len(pairs) > MOST_PAIRS else ''}.",
         "Put the columns into the order of the labels' numbers or, if labels are names, name the columns' classes in "
-        "order (names=...). If most labels really are wrong in this way, ask for a calibrator by its name.",
-        saved or "Until then no other advice would hold, and the logits are left as they are.",
+        "order (names=...). Or are inputs mirrored, inverted or prepared otherwise than in training? If most labels "
+        "really are wrong in this way, ask for a calibrator by its name.",
+        saved or "Until then no other advice would hold, and only a temperature is fitted, which moves no prediction.",
     )
 
 
@@ -161,7 +167,9 @@ def _temperature(auto: AutoFit, temperature: Temperature, floor: Floor | None) -
     fit, gain = auto.temperature, auto.temperature_gain
     tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
     reason = f"Richer maps weren't tried: {auto.reason}."
-    if tried:
+    if auto.near:
+        reason = ""  # which `_both` states
+    elif tried:
         best = max(tried, key=lambda candidate: candidate.value)
         reason = (
             f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The best, "
@@ -225,11 +233,21 @@ def _groups(groups: Groups) -> str:
     """Say how samples depend on each other; return "" if they count as independent."""
     if groups.kind in PASS_GROUPS:
         return (
-            f"{PASS_GROUPS[groups.kind]}. The {len(groups.of):,} samples count as about {groups.count:,}. If you know "
-            "which belong together, pass groups; without them, richer maps can't be judged. If you know that samples "
-            "are independent, pass the rows' numbers as groups."
+            f"{PASS_GROUPS[groups.kind]}. If they depend on each other, the {len(groups.of):,} samples count as about "
+            f"{groups.count:,}. If you know which belong together, pass groups; if you know that they are independent, "
+            "say so (--independent, or independent=True)."
         )
     return f"The {groups.count:,} groups count as one sample each." if groups.kind else ""
+
+
+def _both(auto: AutoFit, near: Gain) -> str:
+    """Say what the choice would be for independent samples and for copies, with the gains of the former."""
+    raw = next(gain.value for gain in auto.candidates if gain.name == near.name)
+    return (
+        f"If samples are independent: {label(near.name)}, which gains {number(raw)} out of fold; if copies: the "
+        f"temperature. With near neighbours in one fold, the gain is {number(near.value)}, so "
+        f"{'the latter' if auto.reason else 'the former'} is recommended."
+    )
 
 
 def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:

@@ -1,4 +1,4 @@
-"""Detect samples that depend on each other although no groups were passed: copies of samples, and rows of one subject.
+"""Suspect samples that depend on each other although no groups were passed: copies of samples, and rows of one subject.
 
 A sample's residual is its label, as a one-hot row, minus its probabilities under temperature scaling (TS), minus the
 mean of this difference over the samples with the same prediction. Two residuals agree if their inner product is large.
@@ -9,6 +9,10 @@ neighbour's and with those of farther neighbours. Copies, such as augmented vers
 similar logits, so their residuals agree far better with the nearest neighbour's than with those of farther ones. Copies
 also share labels that are rare among samples with the same prediction. Votes reveal where TS is wrong so precisely that
 this comparison fails, so copies of samples with votes are recognised by equal votes.
+
+Independent samples agree with their nearest neighbours, too, if TS is wrong in patches of the logits' space, as it is
+for a network that is used on other data. `near_groups` therefore puts near neighbours into small groups: a map that is
+fitted without a sample's copies no longer knows its label, but hardly misses a few samples of a patch.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
 of their scores (d NLL / d log beta at TS's beta), then vary more between successive batches of rows than by chance. In
@@ -47,6 +51,7 @@ SHARED, PAIRS = 0.5, 3  # the smallest share of pairs that share an unusual labe
 REPEATED = 0.3  # the smallest excess share of equal votes
 SORTED = 0.6  # the largest variance of the places of rows with the same label, in units of that of all rows
 JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
+SMALL, TWICE = 10, 2  # groups of near neighbours have at most `SMALL` samples, or `TWICE` as many as count as one
 LARGEST = 20_000  # of more samples, as many successive ones are examined
 
 
@@ -57,7 +62,8 @@ class Dependence:
     Attributes
     ----------
     kind : str
-        ``copies`` (samples with similar logits share labels) or ``order`` (successive rows err alike).
+        ``copies`` (samples with similar logits share labels, as copies do and errors in patches) or ``order``
+        (successive rows err alike).
     factor : float
         About how many samples count as one, at least 1.
     """
@@ -81,7 +87,7 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     p, mass = softmax(scaled), mass_of(targets, k)
     residuals = mass - p
     scores = np.einsum("ij,ij->i", -residuals, np.where(p > 0, scaled, 0.0))
-    near = _nearest(logits)
+    near = _nearest(logits)[1]
     half, top = near.shape[1] // 2, logits.argmax(axis=1)
     residuals, scores = residuals - _mean_by(top, residuals, k), scores - _mean_by(top, scores[:, None], k)[:, 0]
     most = float((residuals**2).sum(axis=1).mean())
@@ -98,6 +104,30 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     if copies:
         return Dependence("copies", max(_factor_of_copies(scores, near), of_rows if chance < CHANCE else 1.0))
     return Dependence("order", of_rows) if chance < CHANCE else None
+
+
+def near_groups(logits: np.ndarray, factor: float) -> np.ndarray:
+    """Return groups (n,) of near neighbours that hold all copies of most samples if `factor` of them count as one.
+
+    Pairs of neighbours are joined, the nearest first, unless their group would be larger than `SMALL` and `TWICE` as
+    many as count as one.
+    """
+    distances, near = (each[:, : NEIGHBOURS // 2] for each in _nearest(logits))
+    most = max(SMALL, round(TWICE * factor))
+    leader, size = list(range(len(near))), [1] * len(near)
+
+    def first(sample: int) -> int:
+        while leader[sample] != sample:
+            leader[sample] = sample = leader[leader[sample]]
+        return sample
+
+    for pair in np.argsort(distances, axis=None, kind="stable").tolist():
+        row, rank = divmod(pair, near.shape[1])
+        one, other = first(row), first(int(near[row, rank]))
+        if one != other and size[one] + size[other] <= most:
+            leader[other] = one
+            size[one] += size[other]
+    return np.unique([first(sample) for sample in range(len(near))], return_inverse=True)[1]
 
 
 def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarray, k: int) -> bool:
@@ -148,8 +178,8 @@ def _mean_by(classes: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
     return sums[classes] / np.bincount(classes, minlength=k)[classes][:, None]
 
 
-def _nearest(logits: np.ndarray) -> np.ndarray:
-    """Return the row numbers of each sample's nearest neighbours among the logits, nearest first, (n, m)."""
+def _nearest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances and row numbers of each sample's nearest neighbours among the logits, nearest first."""
     from scipy.spatial import KDTree
 
     points = logits / power_of_two(logits)
@@ -158,7 +188,8 @@ def _nearest(logits: np.ndarray) -> np.ndarray:
     if points.shape[1] > DIMENSIONS:
         points = points @ rng.normal(size=(points.shape[1], DIMENSIONS))
     points = points + JITTER * (points.std() or 1.0) * rng.normal(size=points.shape)
-    return KDTree(points).query(points, 1 + min(NEIGHBOURS, len(points) - 1))[1][:, 1:]
+    distances, near = KDTree(points).query(points, 1 + min(NEIGHBOURS, len(points) - 1))
+    return distances[:, 1:], near[:, 1:]
 
 
 def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:

@@ -52,10 +52,10 @@ class Groups:
     of : (n,) array
         The group of each sample, numbered from 0.
     kind : str
-        ``given``; ``copies`` or ``order`` if samples depend on each other in this way, in unknown groups
+        ``given``; ``copies`` or ``order`` if samples seem to depend on each other in this way, in unknown groups
         (`halobench.calibration.repair.dependence`); or "" for independent samples.
     factor : float
-        How many samples count as one if `kind` is ``copies`` or ``order``, else 1.
+        How many samples count as one in unknown groups, else 1.
     """
 
     of: np.ndarray = field(repr=False)

@@ -115,8 +115,13 @@ class Trials(NamedTuple):
 
     @property
     def errors(self) -> np.ndarray:
-        """Return the standard error (m,) of each candidate's mean gain, in nats."""
-        return standard_errors(self.groups, self.gains, self.variances)
+        """Return the standard error (m,) of each candidate's mean gain, in nats.
+
+        If samples may be copies, the errors are those of independent samples, since folds that keep near neighbours
+        together judge the choice, too (`halobench.calibration.calibrators.auto`).
+        """
+        groups = Groups.single(len(self.gains)) if self.groups.kind == "copies" else self.groups
+        return standard_errors(groups, self.gains, self.variances)
 
     def choice(self) -> str | None:
         """Return the candidate with the largest gain among candidates with an interval above 0; None if there is none.
