@@ -20,6 +20,7 @@ from halobench.core.errors import RefusedError, SpecError
 from halobench.core.formatting import count
 from halobench.core.specs.codec import parse, to_json
 from halobench.core.specs.data import SourceSpec
+from halobench.data.sources import changed_files
 from halobench.experiment.jobs import Job
 from halobench.results.time_estimate import estimate
 from halobench.storage.files import checksum, read_json
@@ -77,7 +78,8 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
     except SpecError:
         return State("changed", ("its record can't be read",), restores=fixed)
     reasons = _manifest_changes(record, job) if job.stage == "manifest" else changes(record, job.request, job.seed)
-    reasons += _changed_files(job, path.parent) if job.stage == "source" and not fixed else []
+    if job.stage == "source" and not fixed and (many := changed_files(parse(SourceSpec, job.spec), path.parent)):
+        reasons.append(f"{count(many, 'of its files was', 'of its files were')} added, removed or changed")
     recorded = record.get("inputs", {})
     moved = sorted(name for name, digest in (inputs or {}).items() if recorded.get(name, digest) != digest)
     harm = _harm(path, record, thorough)
@@ -89,14 +91,6 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
 def _is_fixed(job: Job) -> bool:
     """Return whether a job loads a source that is always the same, unlike files on disk, which may have changed."""
     return job.stage == "source" and not plugins.find("data", job.spec["loader"]).constants.get("FROM_DISK")
-
-
-def _changed_files(job: Job, folder: Path) -> list[str]:
-    """Return a reason that counts the files, from which a source was written, that have changed since then."""
-    from halobench.data.sources import changed_files
-
-    many = changed_files(parse(SourceSpec, job.spec), folder)
-    return [f"{count(many, 'of its files was', 'of its files were')} added, removed or changed"] if many else []
 
 
 def _read(path: Path, job: Job) -> dict[str, Any]:

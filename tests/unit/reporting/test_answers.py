@@ -582,8 +582,9 @@ def test_certainty_is_compared_with_linear_models_and_held_out_samples_and_noise
     radii.loc[noisy, "relative_median"] = 0.0
     answer = reach_of(radii, runs)
     assert answer.null == (
-        "For comparison (medians, if certain at all): 5% in linear models (1 pair); with label noise, 7% around"
-        " held-out and 10% around training samples (1 pair); without label noise, 10% and 10% (3 pairs)."
+        "For comparison, medians over samples that models are certain of: 5% in linear models (1 pair); with label"
+        " noise, 7% around held-out and 10% around training samples (1 pair); without label noise, 10% and 10%"
+        " (3 pairs)."
     )
     assert answer.takeaway == "Certainty ends soon in the worst direction, much later in random ones."
     drawn = {each.label: each.values for each in answer.series}

@@ -82,6 +82,9 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     more = [labels.calibrator_label(name) for name in others if name not in drawn]
     first = next(iter(parts.values()), gained)
     chosen = first["dataset"].str.fullmatch(CHOSEN_ON.get(drawn[0], "")) & first["loss"].ne(NO_LOSS)
+    caveat = "on data used to choose its form" if chosen.any() else ""
+    if caveat and not chosen.all():
+        caveat = f"partly {caveat} ({chosen.sum()} of {pairs(chosen)})"
     best_map = BEST_MAP.format(shared) if shared and len(others) > 1 else ""
     return Answer(
         "maps",
@@ -104,17 +107,9 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         ),
         length=length(left, runs),
         null=f"After the optimal temperature alone, {spread(left['mean'], '.2f')} nats are left.",
-        caveat=_caveat(chosen),
+        caveat=caveat,
         populations=populations,
     )
-
-
-def _caveat(chosen: pd.Series) -> str:
-    """Say if a map's form was chosen on the data of some pairs."""
-    if not chosen.any():
-        return ""
-    said = "on data used to choose its form"
-    return said if chosen.all() else f"partly {said} ({chosen.sum()} of {pairs(chosen)})"
 
 
 def _best(gaps: Mapping[str, pd.DataFrame], populations: Populations) -> tuple[list[str], str, str | None]:

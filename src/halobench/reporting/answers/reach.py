@@ -160,7 +160,7 @@ def _nulls(linear: pd.DataFrame, heldout: pd.DataFrame, trained: pd.DataFrame, p
         around, trained_on = (f"{part[column].median():.0%}" for column in ("mean", "mean_trained"))
         of = ("", "") if "held-out" in "".join(said) else (" around held-out", " around training samples")
         said.append(f"{where}, {around}{of[0]} and {trained_on}{of[1]} ({pairs(part)})")
-    start = "For comparison (medians, if certain at all)"
+    start = "For comparison, medians over samples that models are certain of"
     return f"{start}: {'; '.join(each.removeprefix(', ') for each in said)}." if said else ""
 
 
