@@ -114,7 +114,11 @@ def walks(folder: Path) -> dict[str, str]:
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     rows = [line.split("\t") for line in found.read_text().splitlines()]
-    files = [path for path in (folder / "results").rglob("*.*") if repr(VALUE).encode() in path.read_bytes()]
+    files = [
+        path
+        for path in (folder / "results").rglob("*.*")
+        if path.is_file() and repr(VALUE).encode() in path.read_bytes()
+    ]
     built = max(i for i, row in enumerate(rows) if row[-1] == "losses/base.py:build")  # by the training
     stays = {row[3] for row in rows[:built] if row[1:3] == ["stay", repr(OPTION)]}
     processes = {row[0] for row in rows[:built] if row[1:3] == ["stay", repr(OPTION)]}

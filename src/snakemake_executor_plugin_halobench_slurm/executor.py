@@ -62,9 +62,7 @@ class Executor(SlurmExecutor):
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
-        """Refuse arrays together with retries; refuse to start if SLURM is silent or jobs of a dead run are left."""
-        from halobench.runner.live_runs import SUBMITTED, other_runs
-
+        """Refuse arrays with retries, and refuse to start if SLURM is silent or jobs of an earlier run are left."""
         settings = self.workflow.executor_settings
         if settings.array_jobs and self.workflow.execution_settings.retries:
             what = "after a retry, the SLURM plug-in (2.8) waits forever for the rest of an array"
@@ -72,20 +70,27 @@ class Executor(SlurmExecutor):
         settings.status_command = None  # only one command is supported, so the base class must not warn
         settings.pass_command_as_script |= bool(set("$`\\") & set(str(Path.cwd())))  # else shells interpret them
         super().__post_init__()
-        dead = queue.noted(SUBMITTED) and queue.noted(SUBMITTED, other_runs(Path())[0])
+        others = queue.noted(self.folder)
         try:
-            left = queue.queued([self.run_uuid, *dead])
+            left = queue.queued([self.run_uuid, *others])
         except queue.SlurmError as error:
             raise WorkflowError(
                 f"the cluster doesn't respond ({error}); run this where SLURM's commands work"
             ) from None
         if left:
             noun, names = "job" if len(left) == 1 else "jobs", [str(job) for job in left]
-            what = f"{noun} {listed(names)} of a dead run {is_or_are(names)} still queued"
+            what = f"{noun} {listed(names)} of an earlier run {is_or_are(names)} still queued"
             how = f"`halobench run` waits for the end, or cancel with `scancel {' '.join(job.number for job in left)}`"
             raise WorkflowError(f"{what}; {how}")
-        for run in dead:
-            queue.forget(SUBMITTED, run)
+        for run in others:
+            queue.forget(self.folder, run)
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder for notes on runs that submit jobs."""
+        from halobench.runner import end_of_run, run_folder
+
+        return run_folder.folder_of(end_of_run.place())
 
     def get_account_arg(self, job: Any) -> Iterator[str]:
         """Yield the option for the account, if requested; sbatch knows the default account and rejects a wrong one."""
@@ -102,11 +107,9 @@ class Executor(SlurmExecutor):
 
     def begin(self, job: Any) -> str:
         """Prepare for the first submission; return the reason why a node can't run jobs, or ``""``."""
-        from halobench.runner.live_runs import SUBMITTED, name
-
         # Snakemake would let submitted jobs finish, however long they take.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        self.note = queue.note(SUBMITTED, self.run_uuid, name())
+        self.note = queue.note(self.folder, self.run_uuid)
         return checks.unseen(job, self.note)
 
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
@@ -178,12 +181,10 @@ class Executor(SlurmExecutor):
 
     def shutdown(self) -> None:
         """Stop polling, and forget the run unless some of its jobs are left; the next run then has to wait for them."""
-        from halobench.runner.live_runs import SUBMITTED
-
         self.over.set()
         super().shutdown()
         try:
             if not queue.queued([self.run_uuid]):
-                queue.forget(SUBMITTED, self.run_uuid)
+                queue.forget(self.folder, self.run_uuid)
         except queue.SlurmError as error:
             self.logger.warning(f"The next run will look for jobs that this one left: {error}")

@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 from logging import ERROR, WARNING
-from pathlib import Path
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -15,7 +14,6 @@ from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInte
 
 from halobench.core.formatting import count, duration
 from halobench.runner import end_of_run
-from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
 from halobench.storage.job_logs import SILENT, STOPPED
 from halobench.storage.layout import QUICK, STAGES, TARGETS
@@ -24,7 +22,6 @@ IDLE = "Nothing to be done"  # Snakemake's message
 GATHERING = {*TARGETS, "all", "partial", "total"}  # rules that only gather files, and Snakemake's total
 # Snakemake's messages at the end of a run with failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
-LOCKED = "That run writes some of the same files. Start this one again once it has ended."  # Snakemake says to unlock
 
 
 class Lines:
@@ -65,7 +62,8 @@ class Lines:
                 self.say(record.shellcmd)
             case LogEvent.JOB_FINISHED if job := self.running.get(record.job_id):
                 self._finish(record.job_id)
-                self.show_finished(job)
+                if not self.quiet:
+                    self._tell(job, f"{duration(job.age)}{self._left()}")
             case LogEvent.GROUP_ERROR:  # errors of its jobs follow
                 self._slurm |= {job["jobid"]: record.aux_logs for job in record.job_error_info}
             case LogEvent.JOB_ERROR:
@@ -98,21 +96,15 @@ class Lines:
         text = record.getMessage()
         if not any(sentence in text for sentence in NO_NEWS):
             self._complained |= record.levelno >= ERROR
-            locked = getattr(record, "exception", "") == "LockException" and other_runs(Path())[0]
-            self.say(LOCKED if locked else text)
-
-    def show_finished(self, job: Job) -> None:
-        """Show that a job succeeded."""
-        if not self.quiet:
-            self._tell(job, f"{duration(job.age)}{self.left('  about {} left')}")
+            self.say(text)
 
     def _tell(self, job: Job, what: str) -> None:
         """Print a line about a job that begins with the number of finished jobs, as in ``[ 12/299]``."""
         total = str(self.total.total())
         self.say(f"[{self.done.total():>{len(total)}}/{total}] {job.name}  {what}")
 
-    def left(self, words: str) -> str:
-        """Return the time left, put into `words`; "" until it can be estimated.
+    def _left(self) -> str:
+        """Return the time left, in words; "" until it can be estimated.
 
         The estimate assumes that a job takes the mean time of its stage's finished jobs, and that as many jobs run at
         once as so far. A job of a stage without finished jobs is assumed to be quick or, if the stage is slow, to take
@@ -131,7 +123,7 @@ class Lines:
         work = sum(jobs * mean.get(stage, usual.get(stage, QUICK)) for stage, jobs in waiting.items())
         work += sum(max(mean[job.stage] - job.age, 0.0) for job in running)
         seconds = work * (time.time() - self.began) / (spent + sum(job.age for job in running))
-        return words.format(duration(seconds)) if seconds else ""
+        return f"  about {duration(seconds)} left" if seconds else ""
 
     def settle(self) -> None:
         """Decide the outcome of jobs whose end Snakemake hasn't reported."""

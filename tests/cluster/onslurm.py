@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import yaml
 from one_host import OneHost
 
@@ -101,9 +103,15 @@ class Run:
     def said(self) -> str:
         return self.out.read_text(errors="replace")
 
+    @property
+    def snakemake(self) -> psutil.Process:
+        """The process in which Snakemake runs: the child of the one that passes signals on."""
+        return psutil.Process(self.process.pid).children()[0]
+
     def kill(self) -> None:
-        """Send SIGKILL to the main process, which its jobs don't notice."""
-        self.process.kill()
+        """Send SIGKILL to Snakemake's process, which its jobs don't notice."""
+        with contextlib.suppress(psutil.Error, IndexError):  # it has just ended
+            self.snakemake.kill()
         self.process.wait()
 
     def __enter__(self) -> Run:

@@ -129,14 +129,14 @@ def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, un
     with OneHost(settings={"MinJobAge": "6"}) as cluster:
         workspace, run, job = start_training(tmp_path / "w", cluster)
         with run:
-            os.kill(run.process.pid, signal.SIGSTOP)
+            run.snakemake.suspend()
             hurry(workspace)
             try:
                 made = workspace.folder / "results/runs/noisy/mlp/slow/seed0/train.json"
                 wait_until(made.exists, "the training is done")
                 wait_until(lambda: job not in cluster.ask("squeue", "--noheader", "--states=all"), "it is forgotten")
             finally:
-                os.kill(run.process.pid, signal.SIGCONT)
+                run.snakemake.resume()
             run.ends_well()
     assert record(workspace)["hardware"]["slurm"]["job"] == job
     assert_same_training(workspace, undisturbed)
@@ -254,11 +254,9 @@ def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undistu
 
 
 @pytest.mark.soak
-def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undisturbed):
+def test_orphans_that_the_user_cancels_are_gone_on_from(cluster, tmp_path, undisturbed):
     workspace, run, job = start_training(tmp_path / "w", cluster, step=1.5)
     run.kill()
-    plain = workspace.module("snakemake", "--unlock")
-    assert plain.returncode == 0
     refused = workspace.module("snakemake", "--workflow-profile", "profiles/slurm", environment=cluster.environment)
     assert refused.returncode == 1
     assert f"job {job} (train noisy_mlp_slow_0, RUNNING node" in refused.stderr
@@ -267,7 +265,10 @@ def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undist
     )
     assert gone.returncode == 2
     assert "may still be in a cluster's queue, which can't be queried" in gone.stderr
-    with Run(workspace, cluster, *SAVED, "--orphans", "cancel", step=0.0) as again:
+    with Run(workspace, cluster, *SAVED, step=0.0) as again:
+        waits = "jobs of a run that died: waiting for"
+        wait_until(lambda: waits in again.said() or again.process.poll() is not None, "the orphan is waited for")
+        cluster.ask("scancel", job)
         again.ends_well()
     assert facts(cluster, job)["JobState"] == "CANCELLED"
     assert_undisturbed(workspace, undisturbed)

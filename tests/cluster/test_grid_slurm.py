@@ -21,8 +21,7 @@ from one_host import OneHost
 from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
 
 from conftest import Workspace, assert_same_cells, few_cells, two_modules
-from halobench.runner import logs
-from halobench.runner.live_runs import SUBMITTED
+from halobench.runner import logs, run_folder
 from halobench.runner.slurm import queue
 from halobench.storage.records import read_record
 
@@ -129,7 +128,7 @@ def assert_all_is_told(workspace: Workspace, run: Run) -> None:
         number = record(workspace, stage, "noisy/mlp/mixup2/seed1")["hardware"]["slurm"]["job"]
         assert any(line.endswith(f"rule_{stage}/noisy_mlp_mixup2_1/{number}.log") for line in lines)
     assert "slurm" not in record(workspace, "calibrate", "noisy/mlp/mixup2/seed1")["hardware"]
-    assert queue.noted(workspace.folder / SUBMITTED) == []
+    assert queue.noted(run_folder.folder_of(workspace.folder / "results")) == []
     again = workspace.module("snakemake", "-n", "--workflow-profile", "profiles/slurm")
     assert "Nothing to be done" in again.stdout, again.stdout[-2000:]
     local = workspace.module("snakemake", "-n")
@@ -185,13 +184,14 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
     assert workspace.module("snakemake", "--cores", "1", "results/sources/digits/meta.json").returncode == 0
     with Run(workspace, cluster, "--resources", "gpu=1", step=0.5) as run:
         wait_until(lambda: job_of(cluster, "rule_train") or run.process.poll() is not None, "a training is submitted")
-        # Another run at the same time, with other files, doesn't take its jobs for orphans or delete its note.
+        # Another run at the same time doesn't take its jobs for orphans or delete its note.
         other = workspace.module(
             "halobench.cli.main", "run", "--cores", "1", OTHER, *QUIET, environment=cluster.environment
         )
-        assert other.returncode == 0, other.stderr[-3000:]
-        assert " is running here" in other.stderr
-        assert len(queue.noted(workspace.folder / SUBMITTED)) == 1
+        assert other.returncode == 2, other.stderr[-3000:]
+        assert f"process {run.snakemake.pid} on " in other.stderr
+        assert "is writing to this folder" in other.stderr
+        assert len(queue.noted(run_folder.folder_of(workspace.folder / "results"))) == 1
         config.write_text(asked.replace("epochs: 12", "epochs: 3").replace("lr: 0.003", "lr: 0.1"))
         run.ends_well()
     for seed in (0, 1):

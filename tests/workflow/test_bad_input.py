@@ -294,7 +294,7 @@ def test_results_that_were_edited_are_all_named_and_made_again(finished, capsys)
     edited(Path(f"{CELL}/metrics.csv"))
     edit_json(MANIFEST, lambda manifest: manifest["references"].clear())
     edit_table(f"{TABLES}/metrics.parquet")
-    assert main.main(["status", "--each"]) == 0
+    assert main.main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for line in (
         f"train {LOG}: logits.safetensors changed after the stage wrote it",

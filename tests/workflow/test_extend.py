@@ -175,7 +175,7 @@ def test_an_edit_of_the_figure_reruns_it_alone(examples, root, tmp_path):
     path.write_text(path.read_text().replace('"exact T"', '"T"'))
     copied = folder, examples[1] | {"PYTHONPATH": str(folder)}
     arguments = ("--configfile", "mine.yaml", "--snakefile", str(root / "Snakefile"))
-    lines = halobench(copied, "status", "--each", *arguments).splitlines()
+    lines = halobench(copied, "status", *arguments).splitlines()
     assert [line for line in lines if "changed" in line] == [line for line in lines if line.startswith("figure ")]
     (line,) = (line for line in lines if line.startswith("figure "))
     assert "mine/mine.figures.temperatures" in line

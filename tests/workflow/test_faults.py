@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -61,27 +61,21 @@ def trained(workspace: Workspace) -> set[Path]:
 
 
 def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finished, tmp_path):
-    """SIGKILL goes to the main process alone, and its jobs' forks end with it; while stopped, it counts as alive."""
+    """SIGKILL goes to Snakemake's process alone, and its jobs end with it; while stopped, it counts as alive."""
     workspace = Workspace(tmp_path, few_cells())
     master = start(workspace, "--cores", "1", *QUIET)
     wait_for(lambda: trained(workspace), master)
-    master.send_signal(signal.SIGSTOP)
+    (snakemake,) = psutil.Process(master.pid).children()
+    snakemake.suspend()
     second = run(workspace, "--cores", "1", *QUIET)
-    assert second.returncode != 0
-    assert re.search(rf"run {master.pid} on \S+ is running here", second.stderr)
-    assert "That run writes some of the same files. Start this one again once it has ended." in second.stderr
-    assert "unlock" not in second.stderr
-    refused = run(workspace, "--unlock")
-    assert refused.returncode == 2
-    assert f"--unlock refused: run {master.pid} on " in refused.stderr
+    assert second.returncode == 2
+    assert re.search(rf"results: process {snakemake.pid} on \S+ is writing to this folder; wait for", second.stderr)
     assert master.poll() is None
-    master.kill()
-    master.wait()
+    snakemake.kill()
+    assert master.wait(timeout=900) == 128 + signal.SIGKILL
     kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trained(workspace)}
-    assert any((workspace.folder / ".snakemake/locks").glob("*.lock"))
     done = run(workspace, "--cores", "2", *QUIET)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "the run that locked this directory is dead; unlocked it" in done.stderr
     for path, (mtime, content) in kept.items():
         assert path.stat().st_mtime_ns == mtime, path
         assert path.read_bytes() == content
@@ -214,15 +208,6 @@ def edit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def named(record: Path) -> set[str]:
-    """The outputs that a record, or what is left of it after damage, still lists."""
-    try:
-        found = json.loads(record.read_bytes())
-    except (OSError, ValueError):
-        return set()
-    return set(found["outputs"]) if {"stage", "outputs"} <= set(found) else set()
-
-
 CELL = "results/runs/noisy/mlp/mixup2/seed0"
 KEPT = [
     "results/sources/digits/images.npy",
@@ -243,39 +228,22 @@ RECORDS = [f"{CELL}/train.json", "results/figures/tiny/summary.json"]
 def test_verify_names_files_that_were_truncated_edited_or_lost(finished_one, tmp_path, harm):
     results = tmp_path / "results"
     shutil.copytree(finished_one.folder / "results", results)
-    for paths in (KEPT, *([record] for record in RECORDS)):
-        whole = {path: (tmp_path / path).read_bytes() for path in paths}
-        for path in paths:
-            harm(tmp_path / path)
-        expected = set(paths)
-        if paths == RECORDS[:1]:  # files that no record lists any more are reported too
-            # The middle of a record differs by machine, so an edit may leave valid JSON or not, or rename an output.
-            unnamed = {"model.safetensors", "logits.safetensors", "history.csv"} - named(tmp_path / paths[0])
-            expected |= {f"{CELL}/{name}" for name in unnamed}
-        assert {str(fault.path.relative_to(tmp_path)) for fault in verify(results).faults} == expected
-        for path, content in whole.items():
-            (tmp_path / path).write_bytes(content)
+    whole = {path: (tmp_path / path).read_bytes() for path in KEPT}
+    for path in KEPT:
+        harm(tmp_path / path)
+    assert {str(fault.path.relative_to(tmp_path)) for fault in verify(results).faults} == set(KEPT)
+    for path, content in whole.items():
+        (tmp_path / path).write_bytes(content)
     assert verify(results).faults == ()
 
 
-@pytest.mark.parametrize(
-    ("folder", "lost"),
-    [
-        ("sources", {"sources/digits/source.json"}),
-        ("manifests", {"manifests/tiny.json"}),
-        ("tables", {f"tables/tiny/{name}.json" for name in ("aggregate", "claims")}),
-        ("figures", {"figures/tiny/summary.json"}),
-    ],
-)
-def test_verify_misses_a_whole_folder_from_which_something_was_made(finished_one, tmp_path, folder, lost):
-    """Nothing in it is left to list the rest; `--remove` removes nothing for it."""
+@pytest.mark.parametrize("harm", [truncate, edit])
+def test_verify_names_damaged_records(finished_one, tmp_path, harm):
     results = tmp_path / "results"
     shutil.copytree(finished_one.folder / "results", results)
-    shutil.rmtree(results / folder)
-    faults = verify(results).faults
-    assert {str(fault.path.relative_to(results)) for fault in faults} == lost
-    assert all(re.search("is lost; .*json was made from it$", str(fault)) for fault in faults)
-    assert remove(faults, results) == []
+    for path in RECORDS:
+        harm(tmp_path / path)
+    assert {tmp_path / path for path in RECORDS} <= {fault.path for fault in verify(results).faults}
 
 
 def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_path):
@@ -294,10 +262,10 @@ def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_p
     named = {fault.path for fault in faults}
     assert {tmp_path / CELL / name for name in harms} <= named
     assert results / "tables/tiny/aggregate.json" in named
-    removed = remove(faults, results)
-    assert tmp_path / CELL / "probe.json" in removed
-    assert tmp_path / CELL / "radii.parquet" in removed
-    assert all("is lost; " in str(fault) for fault in verify(results).faults)
+    removed = remove(faults)
+    assert set(removed) == {fault.record for fault in faults}
+    assert tmp_path / CELL / "train.json" in removed
+    assert verify(results).faults == ()
 
 
 def test_a_lost_source_is_made_first_and_what_was_made_from_the_same_stays(finished_one, tmp_path):
@@ -343,22 +311,6 @@ def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished_one,
     assert (folder / target).read_bytes() == (finished_one.folder / target).read_bytes()
 
 
-def test_a_job_on_a_node_refuses_a_frozen_configuration_that_was_edited(finished_one, tmp_path):
-    """A job of a cluster reads it again: with the edited rate, it would train another model than the run asked for."""
-    workspace = finished_one.copy(tmp_path / "copy")
-    (frozen,) = (workspace.folder / ".snakemake/halobench/configurations").iterdir()
-    text, trained = frozen.read_text(), (workspace.folder / CELL / "train.json").read_bytes()
-    job = ("--cores", "1", "--configfile", str(frozen), "--forcerun", "train", "--until", "train")
-    for edited in (text.replace("lr: 0.003", "lr: 0.009"), text.partition("frozen:")[0]):
-        frozen.write_text(edited)
-        done = workspace.snakemake(*job)
-        assert done.returncode == 1
-        assert f"{frozen}: was edited after the run began; repeat the run's command" in done.stderr
-        assert (workspace.folder / CELL / "train.json").read_bytes() == trained
-    assert workspace.halobench("run", "--cores", "1").returncode == 0
-    assert frozen.read_text() == text
-
-
 UNPRIVILEGED = "-dac_override,-dac_read_search"  # without these, permissions apply to root too
 
 
@@ -383,47 +335,21 @@ def read_only(folder: Path) -> Iterator[None]:
 
 def test_a_folder_that_cant_be_written_is_named_before_the_run(finished_one, tmp_path):
     workspace = finished_one.copy(tmp_path / "copy")
-    for name in ("results", ".snakemake/halobench"):
-        (workspace.folder / name).mkdir(exist_ok=True)
-        with read_only(workspace.folder / name):
-            done = run_bound(workspace, "--cores", "1")
-        assert done.returncode != 0
-        line = f"{name}: can't be written to (Permission denied); choose another folder or change its permissions"
-        assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
+    with read_only(workspace.folder / "results"):
+        done = run_bound(workspace, "--cores", "1")
+    assert done.returncode != 0
+    line = "results: can't be written to (Permission denied); choose another folder or change its permissions"
+    assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
 
 
-def assert_refused(done: subprocess.CompletedProcess, folder: Path, jobs: int) -> None:
-    """Assert that a run ended with the line about a folder that this many jobs can't write to."""
-    assert done.returncode == 1
-    path = str(folder).partition("results")
-    line = f"{''.join(path[1:])} isn't writable, and {jobs} job{'s' * (jobs > 1)} would write there"
-    assert done.stderr.splitlines()[-2:] == ["The results have problems:", line]
-
-
-def test_a_cells_folder_that_cant_be_written_is_named_before_the_run(finished_one, tmp_path):
-    """Nothing is lost, and a run with nothing to write there goes ahead. Later, the run says what it replaces."""
+def test_a_run_says_how_many_trained_cells_it_replaces_and_how_to_keep_them(finished_one, tmp_path):
     workspace, config = finished_one.copy(tmp_path / "copy"), one_cell()
-    cell, logs = workspace.folder / CELL, workspace.folder / "results/logs/train/noisy/mlp/mixup2"
-    before = digests(workspace.folder)
-    with read_only(cell):
-        assert run_bound(workspace, "--cores", "2").returncode == 0
-        config["train"]["lr"] = 0.01
-        workspace.write(config)
-        assert_refused(run_bound(workspace, "--cores", "2"), cell, 3)
-        assert run_bound(workspace, "--cores", "2", "-n").returncode == 0, "a question writes nothing there"
-    with read_only(logs):
-        assert_refused(run_bound(workspace, "--cores", "2"), logs, 1)
-    kept = digests(workspace.folder)
-    assert {path: kept[path] for path in before} == before
+    config["train"]["lr"] = 0.01
+    workspace.write(config)
     done = run(workspace, "--cores", "2", "--", f"{CELL}/train.json")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is now 0.01\n" in done.stderr
     assert "`halobench run --results FOLDER`" in done.stderr
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Checksums of all results."""
-    return {str(path): files.checksum(path) for path in (folder / "results").rglob("*") if path.is_file()}
 
 
 @pytest.mark.rerun

@@ -107,8 +107,8 @@ def move_module(folder: Path, config: dict) -> None:
     """Move a module of the runner, which no stage imports, to another file."""
     runner = folder / "src/halobench/runner"
     (runner / "end_of_run.py").rename(runner / "results_of.py")
-    loggers = folder.glob("src/snakemake_logger_plugin_halobench/*.py")
-    for path in (*runner.glob("*.py"), *loggers, folder / "workflow/rules/common.smk"):
+    plugins = folder.glob("src/snakemake_*/*.py")
+    for path in (*runner.glob("*.py"), *plugins, folder / "workflow/rules/common.smk"):
         text = path.read_text().replace("runner.end_of_run", "runner.results_of")
         path.write_text(re.sub(r"(from halobench.runner import .*)\bend_of_run\b", r"\1results_of as end_of_run", text))
 
@@ -301,6 +301,25 @@ def test_touching_after_an_edit_is_no_dead_end(copied):
     assert edit.said in said
 
 
+def test_plain_snakemake_without_its_memory_mixes_no_settings(copied):
+    """A new seed is trained with the new value, and the other seeds still have the old one."""
+    config = tiny_config()
+    config["train"]["lr"] = 0.01
+    grid(config)["seeds"].append(2)
+    copied.workspace.write(config)
+    shutil.rmtree(copied.folder / ".snakemake")
+    before = {path: facts for path, facts in copied.files().items() if "/manifests/" not in path}
+    done = copied.workspace.snakemake("--cores", "2", environment=copied.environment)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "16 results are outdated (train clean/cnn/cross_entropy/seed0: train.lr was 0.003 and is now 0.01)" in said
+    assert " and would mix with others; `halobench run` computes them again" in said
+    assert "Traceback" not in said
+    after = copied.files()
+    assert {path: after[path] for path in before} == before
+    assert copied.dry_run()[1]["train"] == 16
+
+
 LOST = {
     "results/figures/tiny/summary.pdf": ("figure_summary", "figure tiny/summary: summary.pdf is missing"),
     "results/runs/noisy/mlp/mixup2/seed1/radii.parquet": (
@@ -317,15 +336,15 @@ LOST = {
 
 def test_what_was_lost_is_made_again_but_for_arrays_that_can_be_loaded_again(copied):
     """Claims are judged again if they were edited. The arrays of a source may be deleted to make room."""
+    with (copied.folder / "workflow/claims.yaml").open("a") as file:
+        file.write("# Looked at again.\n")
+    assert copied.status()[0] == "claims tiny: its input claims changed"
     for path in LOST:
         (copied.folder / path).unlink()
     for name in ("images", "labels"):
         (copied.folder / f"results/sources/digits/{name}.npy").unlink()
-    with (copied.folder / "workflow/claims.yaml").open("a") as file:
-        file.write("# Looked at again.\n")
-    (_, counts), lines = copied.dry_run(), copied.status("--each")
+    (_, counts), lines = copied.dry_run(), copied.status()
     assert not {"source", "train"} & set(counts)
-    assert "claims tiny: its input claims changed" in lines
     for rule, line in LOST.values():
         assert counts[rule] == 1
         assert line in lines

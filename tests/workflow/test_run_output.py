@@ -33,7 +33,8 @@ def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on
             assert process.poll() is None
             time.sleep(0.1)
         if sys.platform.startswith("linux"):
-            programs = {each: Path(f"/proc/{each}/cmdline").read_bytes() for each in children(process.pid)}
+            (snakemake,) = children(process.pid)
+            programs = {each: Path(f"/proc/{each}/cmdline").read_bytes() for each in children(snakemake)}
             (server,) = (each for each, program in programs.items() if b"serve()" in program)
             assert children(server), "the training is a fork of the run's server"
         os.kill(process.pid, number)

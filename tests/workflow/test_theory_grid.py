@@ -124,7 +124,7 @@ def test_an_edit_of_a_distribution_runs_its_cells_alone(bench, tmp_path):
     config["sources"]["overlap-k8"]["beta"] = 0.4
     config["experiments"]["tiny"]["grid"][1]["probe"] = True
     workspace.write(config)
-    told = workspace.halobench("status", "--each").stdout.splitlines()
+    told = workspace.halobench("status").stdout.splitlines()
     assert any("overlap-k8" in line and "beta" in line for line in told)
     jobs = [line.partition(":")[0] for line in told]
     assert [job for job in jobs if "overlap-k4" in job] == ["probe overlap-k4/nearest/cross_entropy/seed0"]

@@ -10,9 +10,8 @@ from typing import Any
 
 from halobench.cli import options
 
-RUN = """Accepts all Snakemake arguments and resumes an interrupted run, removing the locks of a dead one.
-Of the jobs that a dead run left in SLURM's queue, it cancels those that are pending and waits for
-those that are running.
+RUN = """Accepts all Snakemake arguments and resumes an interrupted run. Of the jobs that a dead run left in
+SLURM's queue, it cancels those that are pending and waits for those that are running.
 
 examples:
   halobench run                   everything in the configuration
@@ -26,7 +25,7 @@ Takes the same --configfile, --config, --directory and --snakefile as `halobench
 
 examples:
   halobench status
-  halobench status --each --configfile other.yaml"""
+  halobench status --configfile other.yaml"""
 
 SHOW = """examples:
   halobench show digits/mlp/mixup2/seed0
@@ -99,13 +98,13 @@ RESULTS = Path("results")
 def _run(args: argparse.Namespace) -> int:
     from halobench.runner.run import run
 
-    return run(args.rest, args.results, args.orphans == "cancel")
+    return run(args.rest, args.results)
 
 
 def _status(args: argparse.Namespace) -> int:
     from halobench.runner.run import print_status
 
-    return print_status(args.rest, args.results, args.each)
+    return print_status(args.rest, args.results)
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -134,7 +133,7 @@ def _verify(args: argparse.Namespace) -> int:
     for fault in verification.faults:
         print(fault)
     if args.remove:
-        for path in remove(verification.faults, args.results):
+        for path in remove(verification.faults):
             print(f"removed {path}")
     bad = len({fault.path for fault in verification.faults})
     state = f"{bad} faulty" if bad else "all checksums match"
@@ -198,10 +197,7 @@ def add(commands: Any) -> None:
 
     command = functools.partial(options.command, commands)
     run = command("run", "Run Snakemake, resuming an interrupted run.", RUN, run=_run, passed_on=True)
-    what = "what to do with the running jobs of a run that died (default: wait)"
-    run.add_argument("--orphans", choices=("wait", "cancel"), default="wait", help=what)
     status = command("status", "Say which results aren't current, and why.", STATUS, run=_status, passed_on=True)
-    status.add_argument("--each", action="store_true", help="print one line per job, including downstream jobs")
     for name, parser in (("run", run), ("status", status)):
         parser.usage = f"halobench {name} [-h] [OPTIONS] [SNAKEMAKE'S ARGUMENTS ...]"
         options.add(parser, "results", required=False, help="the results folder (default: as configured, else results)")

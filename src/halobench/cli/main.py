@@ -98,6 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if (code := fork_server.ask(arguments)) is not None:
             return code
+    if is_program and arguments[0] == "run":
+        from halobench.runner import supervisor
+
+        if (code := supervisor.supervise()) is not None:
+            return code
     try:
         args = parse_arguments(arguments)
     except SpecError as error:  # in the file of a stage

@@ -65,6 +65,11 @@ def code_digest(code: Mapping[str, str]) -> str:
     return _digest(text.encode())
 
 
+def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
+    """Return the key under which a run notes the code version of a stage with these plug-ins at its start."""
+    return " ".join([stage, *map("/".join, plugins)])
+
+
 def require_code(
     stage: str, plugins: Iterable[tuple[str, str]] = (), code: Mapping[str, str] | str | None = None
 ) -> dict[str, str]:

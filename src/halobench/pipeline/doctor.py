@@ -15,7 +15,6 @@ from halobench.core.errors import SpecError
 from halobench.core.extras import EXTRAS, install
 from halobench.core.formatting import count, size
 from halobench.pipeline.gpu_slots import VISIBLE, free_slots, list_gpus, visible_devices
-from halobench.storage.files import check_user_cache
 
 EXCLUSIVE, PROHIBITED = (1, 3), 2  # NVML's compute modes
 BF16 = (8, 0)  # the first compute capability with bf16
@@ -31,10 +30,6 @@ def report() -> tuple[list[str], list[str]]:
         except (ImportError, OSError) as error:  # e.g. a library of CUDA is missing
             problems.append(f"torch can't be loaded ({' '.join(str(error).split())[:200]}); install it again")
     lines += [_slurm(), _folders()]
-    try:
-        check_user_cache()
-    except SpecError as error:
-        problems.append(str(error))
     return lines, problems
 
 

@@ -21,14 +21,14 @@ from halobench.core.formatting import count
 from halobench.core.specs.codec import parse, to_json
 from halobench.core.specs.data import SourceSpec
 from halobench.data.sources import changed_files
+from halobench.experiment.code_version import code_digest, code_key
 from halobench.experiment.jobs import Job
-from halobench.results.time_estimate import estimate
 from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import SILENT, last_line
 from halobench.storage.layout import STAGES
 from halobench.storage.manifest import check_entries
 from halobench.storage.records import check_seal, read_record
-from halobench.storage.request_diff import changes, is_or_are, listed
+from halobench.storage.request_diff import Request, changes, is_or_are, listed
 
 Name = tuple[str, str]  # a job's stage and key
 Inputs = Mapping[Name, Mapping[str, str]]  # checksums, by name, of files that jobs read besides other jobs' outputs
@@ -56,12 +56,19 @@ class State:
         return (*self.reasons, *([inputs] if self.moved else []))
 
 
-def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
+def state_of(
+    job: Job,
+    results: Path,
+    inputs: Mapping[str, str] | None = None,
+    thorough: bool = False,
+    codes: Mapping[str, str] | None = None,
+) -> State:
     """Return the state of one job: whether its result is current and, if not, why.
 
     `inputs` are the present checksums of the job's inputs; inputs that the record doesn't list don't count. Of the
     job's outputs, the checksums of files newer than the record are compared and, if `thorough`, those of all others
-    except weights and logits. Files above 1 GB aren't compared.
+    except weights and logits. Files above 1 GB aren't compared. A result with the code version that `codes` has under
+    its `code_key` counts as one with the current code, which may have been edited since a run began.
     """
     path, fixed = results / job.record, _is_fixed(job)
     if not path.exists():
@@ -77,7 +84,7 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
         record = _read(path, job)
     except SpecError:
         return State("changed", ("its record can't be read",), restores=fixed)
-    reasons = _manifest_changes(record, job) if job.stage == "manifest" else changes(record, job.request, job.seed)
+    reasons = _manifest_changes(record, job) if job.stage == "manifest" else _request_changes(record, job, codes or {})
     if job.stage == "source" and not fixed and (many := changed_files(parse(SourceSpec, job.spec), path.parent)):
         reasons.append(f"{count(many, 'of its files was', 'of its files were')} added, removed or changed")
     recorded = record.get("inputs", {})
@@ -86,6 +93,13 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
     restores = bool(harm) and not reasons and not moved and fixed
     reasons += harm
     return State("changed" if reasons or moved else "current", tuple(reasons), tuple(moved), restores, record)
+
+
+def _request_changes(record: Mapping[str, Any], job: Job, codes: Mapping[str, str]) -> list[str]:
+    """Return the changes of a job's request since its record was written."""
+    started = codes.get(code_key(job.stage, job.plugins))
+    same = started is not None and code_digest(record["code"]) == started
+    return changes(record, Request(job.stage, job.spec, record["code"]) if same else job.request, job.seed)
 
 
 def _is_fixed(job: Job) -> bool:
@@ -137,12 +151,16 @@ def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
 
 
 def survey(
-    jobs: Sequence[Job], results: Path, external: Inputs | None = None, thorough: bool = False
+    jobs: Sequence[Job],
+    results: Path,
+    external: Inputs | None = None,
+    thorough: bool = False,
+    codes: Mapping[str, str] | None = None,
 ) -> dict[Name, State]:
     """Return the states of the jobs in a list, in an order in which they could run.
 
     `external` holds the checksums of files that jobs read but no job writes, except for weights named in specs. For
-    `thorough`, see `state_of`.
+    `thorough` and `codes`, see `state_of`.
     """
     by_name = {job.name: job for job in jobs}
     graph = {job.name: [need for need in job.needs if need in by_name] for job in jobs}
@@ -157,10 +175,23 @@ def survey(
         inputs = _weights(job) | dict((external or {}).get(name, {}))
         for need in graph[name]:
             inputs |= outputs_of(by_name[need], states[need], results, job.stage)
-        states[name] = state_of(job, results, inputs, thorough)
+        states[name] = state_of(job, results, inputs, thorough, codes)
         if job.stage == "manifest" and states[name].kind == "current":
             states[name] = _with_cells(states[name], {need: states[need] for need in graph[name]})
     return states
+
+
+def require_current(jobs: Sequence[Job], results: Path, codes: Mapping[str, str]) -> None:
+    """Raise RefusedError if results are outdated, by the code versions `codes` of the start of the run.
+
+    Sources don't count: what was made from an earlier one is outdated itself.
+    """
+    states = survey(jobs, results, codes=codes)
+    outdated = [name for name, state in states.items() if state.kind != "current" and name[0] != "source"]
+    if outdated:
+        why = f"{' '.join(outdated[0])}: {_sentence(states[outdated[0]])}"
+        what = f"{count(len(outdated), 'result')} {'is' if len(outdated) == 1 else 'are'} outdated ({why})"
+        raise RefusedError(str(results), f"{what} and would mix with others; `halobench run` computes them again")
 
 
 def _weights(job: Job) -> dict[str, str]:
@@ -230,26 +261,20 @@ def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]
     return {name for name in chosen if not follows(name)}
 
 
-def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False) -> list[str]:
-    """Return lines that say what would run: root causes first, each with its jobs, then the totals.
-
-    With `each`, there is a line for each job, including jobs that run only because an earlier job runs.
-    """
+def report(jobs: Sequence[Job], states: Mapping[Name, State]) -> list[str]:
+    """Return lines that say what would run: root causes first, each with its jobs, then the totals."""
     chosen = to_run(jobs, states)
     if not chosen:
         return [NOTHING]
     causes = roots(chosen, states)
     groups: dict[tuple[str, str], list[Job]] = {}
-    for (stage, key), job in chosen.items():
-        state = states[job.name]
-        if each or job.name in causes:
-            groups.setdefault((f"{stage} {key}" if each else stage, _sentence(state)), []).append(job)
+    for name in (name for name in chosen if name in causes):
+        groups.setdefault((name[0], _sentence(states[name])), []).append(chosen[name])
     stages = Counter(stage for stage, _ in sorted(chosen, key=lambda name: list(STAGES).index(name[0])))
     total = f"{count(len(chosen), 'job')} would run: " + ", ".join(f"{n:,} {stage}" for stage, n in stages.items())
     followers = len(chosen) - len(causes)
-    why = [f"and {count(followers, 'job')} downstream"] if followers and not each else []
-    lines = [f"{_named(group)}: {sentence}" for (_, sentence), group in groups.items()]
-    return [*lines, *why, f"{total}{_time(chosen, jobs, states)}"]
+    why = [f"and {count(followers, 'job')} downstream"] if followers else []
+    return [*(f"{_named(group)}: {sentence}" for (_, sentence), group in groups.items()), *why, total]
 
 
 def _sentence(state: State) -> str:
@@ -267,18 +292,6 @@ def _named(group: Sequence[Job]) -> str:
         return f"{first.stage} {first.key}"
     few = ", ".join(job.key for job in group) if len(group) == 2 else f"{first.key}, ..."
     return f"{first.stage}, {len(group):,} jobs ({few})"
-
-
-def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State]) -> str:
-    """Return how long the jobs will take, in words, as estimated from the records of jobs that have run."""
-    time = estimate(chosen.values(), _timed(jobs, states))
-    return f"; {time}" if time else ""
-
-
-def _timed(jobs: Iterable[Job], states: Mapping[Name, State]) -> list[tuple[Job, float]]:
-    """Return the jobs that have run, each with its time in seconds."""
-    records = ((job, states[job.name].record) for job in jobs)
-    return [(job, record["seconds"]) for job, record in records if record is not None and "seconds" in record]
 
 
 def file_digest(path: Path) -> str:

@@ -22,6 +22,11 @@ def note_place(results: Path) -> None:
     _place[:] = [results]
 
 
+def place() -> Path:
+    """Return the results folder of this process's run."""
+    return _place[0]
+
+
 def say(line: str) -> None:
     """Print one of halobench's own lines among Snakemake's."""
     print(f"halobench: {line}", file=sys.stderr, flush=True)
@@ -31,7 +36,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
     """Return lines about what a run found and wrote, from its jobs' `outputs`; without outputs, name any index page."""
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
-        index = _place[0] / INDEX
+        index = place() / INDEX
         return [f"See {index}."] if index.exists() else []
     lines = [line for path in paths if path.name == "answers.json" for line in answer_lines(Path(path))]
     indices = [path for path in paths if path.name == INDEX]
@@ -49,7 +54,7 @@ def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str
         f"{count(len(failed), 'job')} failed; here are the last lines of each log:",
         *(line for job in failed for line in job.describe()),
         f"{tally}{ends}.",
-        *filter(None, [full_disk_line(_place[0])]),
+        *filter(None, [full_disk_line(place())]),
         "Run the same command to resume, or with the target `partial` to draw the finished cells.",
     ]
 

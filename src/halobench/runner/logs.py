@@ -30,7 +30,6 @@ class Job:
     key: str  # its cell, or whatever else it works on
     log: Path
     outputs: Sequence[str]  # the files that it declares
-    local: bool  # True if it runs on this machine, False if it was submitted to a cluster
     since: float  # when it was started or submitted, in seconds since the epoch
     reason: str = ""  # why it failed or was stopped, once it has
     slurm: Sequence[str] = ()  # its SLURM logs, once it has ended
@@ -40,7 +39,7 @@ class Job:
         """Return the job that Snakemake reports with the event JOB_INFO."""
         log = record.log[0] if record.log else "no log"
         key = match[1] if (match := KEY.search(log)) else "/".join(map(str, record.wildcards.values()))
-        return cls(stage_of(record.rule_name), key, Path(log), record.output, record.local, time.time())
+        return cls(stage_of(record.rule_name), key, Path(log), record.output, time.time())
 
     @property
     def name(self) -> str:
@@ -62,10 +61,8 @@ class Job:
 
     @property
     def state(self) -> str:
-        """Return the job's state: "running", "in the queue", "failed" or, after a signal, "stopped"."""
-        if self.reason:
-            return "stopped" if STOPPED in self.reason else "failed"
-        return "running" if self.local or self.written else "in the queue"
+        """Return how the job ended without success: "failed" or, after a signal, "stopped"."""
+        return "stopped" if STOPPED in self.reason else "failed"
 
     def end(self, slurm: Sequence[str]) -> None:
         """Note why the job ended without success, as its logs say, and note the paths of its SLURM logs."""

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from halobench.core import plugins
-from halobench.core.errors import require
+from halobench.core.errors import SpecError, require
 from halobench.core.specs.codec import to_json
 from halobench.experiment import jobs
-from halobench.experiment.code_version import code_digest, code_map
+from halobench.experiment.code_version import code_digest, code_key, code_map
 from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.figure_choice import file_stem, tables_read
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
+from halobench.results import status
 from halobench.results.inventory import (
     PARTIAL,
     explorer_of_finished,
@@ -40,8 +42,6 @@ from halobench.runner.run_plan import (
     attempt,
     check,
     check_claims,
-    check_frozen,
-    code_key,
     prepared,
     set_search_paths,
 )
@@ -62,8 +62,6 @@ def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> Rul
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
-    for path in workflow.overwrite_configfiles:
-        attempt("The configuration has", check_frozen, Path(path))
     for rule, resources in workflow.resource_settings.overwrite_resources.items():
         if (slots := resources.get("slots_per_gpu")) is not None:
             attempt("The resources have", _check_slots, f"set-resources: {rule}:slots_per_gpu", slots.raw)
@@ -101,7 +99,7 @@ class RuleInputs:
     """
 
     def __init__(self, config: Config, named: str, codes: Mapping[str, str]):
-        self.config, self.named, self.results = config, named, Path(named)
+        self.config, self.named, self.results, self.codes = config, named, Path(named), codes
         # Take each inventory only once, so that tables and figures show the same finished cells.
         self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, self.results))
         self._drawn = functools.cache(self._drawn_jobs)
@@ -251,12 +249,20 @@ class RuleInputs:
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
     def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
-        """Write an experiment's manifest; if a file `missing` is given, list unfinished cells there instead."""
+        """Write an experiment's manifest unless a result is outdated; with `missing`, list unfinished cells there.
+
+        Snakemake alone can take an outdated result for a current one, for example after ``.snakemake`` was removed.
+        """
         listed: Mapping[str, Any]
         if missing:
             listed = list_inventory(self.inventory(experiment), self.results)
             tables_io.write_csv(missing, pd.DataFrame(listed["missing"], columns=[*KEYS, "stage", "why"]))
         else:
+            computed = jobs.computed_jobs(self.config, experiment)
+            try:
+                status.require_current(computed, self.results, self.codes)
+            except SpecError as error:
+                raise WorkflowError(str(error)) from None  # an exit would leave Snakemake waiting for the job
             listed = jobs.manifest_job(self.config, experiment).spec
         files.write_json(out, records.seal(list_files(listed, self.results)))
 

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +15,8 @@ from halobench.core.formatting import count
 from halobench.experiment.figure_choice import rule_name
 from halobench.experiment.jobs import Job
 from halobench.results import status
-from halobench.runner import end_of_run, fork_server, live_runs
+from halobench.runner import end_of_run, fork_server, run_folder
 from halobench.runner.arguments import Arguments, check_arguments, read_arguments
-from halobench.runner.live_runs import STATE
 from halobench.runner.run_plan import RunPlan, load, set_search_paths
 from halobench.storage import files
 from halobench.storage.layout import STAGES, TARGETS
@@ -29,13 +27,14 @@ INPUTS = ",".join(["0", *STAGES])  # of all rules: by the stage that writes them
 KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder"
 
 
-def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = False) -> int:
-    """Run Snakemake, after unlocking its working directory if only dead runs locked it, and return the exit code.
+def run(arguments: Sequence[str], results: Path | None = None) -> int:
+    """Run Snakemake, and return its exit code; only one run at a time writes to a results folder.
 
     Snakemake gets a list of the results that aren't current, and the configuration as one file, so that later jobs use
-    the same configuration. Jobs that dead runs left in a cluster's queue are cancelled or, if they are running and
-    `cancel` is false, waited for. A dry run changes no results, and reports what would run and why. SlurmError is
-    raised if SLURM doesn't respond about jobs of dead runs, and OSError if the arguments can't be run.
+    the same configuration. Jobs that dead runs left in a cluster's queue are cancelled or, if they are running, waited
+    for. A dry run changes no results, and reports what would run and why. SlurmError is raised if SLURM doesn't respond
+    about jobs of dead runs, RefusedError if another run writes to the results, and OSError if the arguments can't be
+    run.
     """
     parsed = read_arguments(arguments, results)
     options = parsed.options
@@ -43,47 +42,42 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         why = "whether a result is current depends on its record, not on its time"
         raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
     check_arguments(parsed)
-    files.check_user_cache()
-    if options.dryrun:
-        live_runs.name_left_jobs(options.directory)
     if parsed.asks or options.unlock or not parsed.is_ours:
-        return _pass_on(parsed, cancel)
+        return _pass_on(parsed)
     plan = load(parsed)
     if plan is None:
         return 1
+    if not options.dryrun:
+        run_folder.take(plan.results)
+        run_folder.settle_left_jobs(plan.results)  # may take hours
     jobs, states, chosen, forcing = _choose(plan, parsed)
     if not jobs:  # no finished cell could be drawn, as the workflow will say
-        return _pass_on(parsed, cancel)
+        return _pass_on(parsed)
     first = _to_make_first(chosen, states) if forcing else {}
     if options.dryrun:
         print("\n".join(status.report(jobs, states)), flush=True)
         if first and len(chosen) > len(first) and all(states[name].restores for name in first):
             return 0  # Snakemake would list all that reads a restored source
         try:
-            files.check_writable(options.directory / STATE.parent)  # Snakemake notes there which files exist
+            files.check_writable(options.directory / ".snakemake")  # Snakemake notes there which files exist
         except SpecError as error:
             print(f"Snakemake can't list the jobs by rule: {error}", file=sys.stderr)
             return 0
         return _snakemake(parsed.with_options("--quiet", "rules", "host", "reason", *forcing))
-    if problems := _unwritable(chosen.values(), plan.results, options.directory / STATE):
-        print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
-        return 1
-    files.require_sane_clock([plan.results / job.record for job in jobs if states[job.name].record], time.time())
     if _is_local(options):
         check_devices(chosen.values())
-    live_runs.enrol_in_shared(plan.results, options.directory, [str(job.record) for job in chosen.values()])
-    frozen = ["--config", "--configfile", str(plan.freeze(options.directory / STATE, jobs))]  # replace the given ones
+    frozen = ["--config", "--configfile", str(plan.freeze(jobs)), "--nolock"]  # replace the given ones
     if first:
         until = ["--until", "source", *_forcing(parsed, plan.named, jobs, first)]
-        if code := _pass_on(parsed, cancel, [*frozen, *until]):
+        if code := _pass_on(parsed, [*frozen, *until]):
             return code
         jobs, states, chosen, forcing = _choose(plan, parsed)
     for line in _replaced(chosen, states):
         end_of_run.say(line)
-    return _pass_on(parsed, cancel, [*frozen, *forcing])
+    return _pass_on(parsed, [*frozen, *forcing])
 
 
-def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
+def print_status(arguments: Sequence[str], results: Path | None = None) -> int:
     """Print which results aren't current, and why; return 1 if the configuration has problems, and otherwise 0."""
     parsed = read_arguments(arguments, results)
     check_arguments(parsed)
@@ -93,22 +87,15 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
     plan = load(parsed)
     if plan is None:
         return 1
-    jobs, states = plan.survey()
-    print("\n".join(status.report(jobs, states, each)))
+    print("\n".join(status.report(*plan.survey())))
     return 0
 
 
-def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
-    """Run Snakemake with further options, and return its exit code; register the run unless it only reports."""
+def _pass_on(parsed: Arguments, further: Sequence[str] = ()) -> int:
+    """Run Snakemake with further options, and return its exit code."""
     options = parsed.options
     if options.dryrun or parsed.asks:
         return _snakemake(parsed.with_options(*further))
-    if options.unlock:
-        live_runs.forget_other_hosts(options.directory)
-    files.check_writable(options.directory / STATE)
-    alive = live_runs.enrol_unlocked(options)
-    if not alive and not options.unlock:
-        live_runs.settle_left_jobs(options.directory, cancel)  # may take hours
     if parsed.snakefile and _is_local(options):
         set_search_paths(parsed.snakefile.absolute().parent)
         fork_server.start(options.directory)
@@ -200,26 +187,6 @@ def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[st
     return status.needed(jobs, itertools.chain(*chosen)) if all(chosen) else set()
 
 
-def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
-    """Return a line for each folder, up to `MOST_LINES`, to which jobs can't write their outputs or logs.
-
-    Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then. If a
-    run's own folder or the results folder isn't writable at all, SpecError is raised.
-    """
-    for folder in (state, results):
-        files.check_writable(folder)
-    folders = Counter(
-        folder for job in chosen for folder in {(results / job.record).parent, (results / job.log).parent}
-    )
-    blocked: Counter[Path] = Counter()
-    for folder, number in folders.items():
-        place = files.nearest_existing(folder)
-        if not os.access(place, os.W_OK | os.X_OK):
-            blocked[place] += number
-    problems = [f"{path} isn't writable, and {count(n, 'job')} would write there" for path, n in blocked.items()]
-    return problems[:MOST_LINES]
-
-
 def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
     """Return lines with the number of trained cells that a run will replace, by reason, and with how to keep them."""
     why = Counter(
@@ -232,24 +199,14 @@ def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status
 
 
 def _snakemake(arguments: Sequence[str]) -> int:
-    """Run Snakemake in this process, and return its exit code; a signal that stops it also stops its jobs.
-
-    The exit code of an incomplete run that a signal stopped is 128 plus the signal's number, as shells report it.
-    """
+    """Run Snakemake in this process, and return its exit code."""
     from snakemake.cli import main
 
-    from halobench.runner import stopping
-
-    sys.argv, code = ["snakemake", *arguments], 0
-    received: list[int] = []
+    sys.argv = ["snakemake", *arguments]
     try:
-        with stopping.with_jobs() as received:
-            main(list(arguments))
-    except KeyboardInterrupt:  # before or after Snakemake handles it
-        print("halobench: stopped by SIGINT", file=sys.stderr)
-        return 130
+        main(list(arguments))
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-    return 128 + received[0] if code and received else code
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

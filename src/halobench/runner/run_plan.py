@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import stat
 import sys
@@ -15,23 +14,21 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, describe_error, refuse
+from halobench.core.errors import SpecError, describe_error
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
-from halobench.experiment.code_version import code_digest, code_map
+from halobench.experiment.code_version import code_digest, code_key, code_map
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.results.inventory import partial_jobs
-from halobench.runner import validation
+from halobench.runner import run_folder, validation
 from halobench.runner.arguments import DEFAULT, Arguments, configuration
-from halobench.runner.end_of_run import CLAIMS, say
-from halobench.runner.live_runs import STATE
+from halobench.runner.end_of_run import CLAIMS
 from halobench.storage import files
 
 _plans: list[RunPlan] = []  # of this process
-CONFIGURATIONS = "configurations"  # the folder of frozen ones, below that of the state of runs
 FROZEN = "frozen"  # holds jobs' code versions; marks a configuration as complete, so no default file is read
 
 
@@ -65,32 +62,13 @@ class RunPlan:
             return {"claims": status.file_digest(claims_file(self.workflow))}
         return {}
 
-    def freeze(self, state: Path, jobs: Iterable[job_list.Job]) -> Path:
-        """Write the configuration and the jobs' code versions to one file below `state`, and return its path."""
+    def freeze(self, jobs: Iterable[job_list.Job]) -> Path:
+        """Write the configuration and the jobs' code versions to one file for this run's jobs, and return its path."""
         codes = {code_key(*kind): code_digest(code_map(*kind)) for kind in {(job.stage, job.plugins) for job in jobs}}
-        text = yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False)
-        path = state.absolute() / CONFIGURATIONS / _frozen_name(text.encode())
-        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-            with files.replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        path = run_folder.folder_of(self.results).absolute() / run_folder.CONFIGURATION
+        with files.replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False))
         return path
-
-
-def check_frozen(path: Path) -> None:
-    """Raise SpecError if a file from `RunPlan.freeze` was edited later; jobs on a cluster read it again."""
-    if path.match(f"{STATE}/{CONFIGURATIONS}/*"):
-        what = "was edited after the run began; repeat the run's command, which writes this file again"
-        refuse(path.name != _frozen_name(path.read_bytes()), str(path), what)
-
-
-def _frozen_name(content: bytes) -> str:
-    """Return the name of a frozen configuration: a hash of its content, which reveals edits."""
-    return f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
-
-
-def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
-    """Return the key under which a frozen configuration has the code version of a stage with these plug-ins."""
-    return " ".join([stage, *map("/".join, plugins)])
 
 
 def load(parsed: Arguments) -> RunPlan | None:
@@ -161,19 +139,16 @@ def claims_file(workflow: Path) -> Path:
 
 
 def check_claims(path: Path | str, config: Config) -> None:
-    """Raise ConfigError if the claims file has problems, and print the user's own claims that a run can't test.
+    """Raise ConfigError if the claims file has problems.
 
     Claims are judged only after everything else has been computed, so problems would otherwise appear late.
     """
     from halobench.results.claims import check_computed, load_claims
-    from halobench.runner.claims_in_grid import untested
 
     calibrators = (*CALIBRATORS, *plugins.names("calibrators"), *config.calibrate.names)
     try:
         claims = load_claims(path)
         check_computed(claims, config.calibrate.scores, calibrators)
-        for why in untested(claims, config):
-            say(f"a claim of {path} isn't tested by this run: {why}")
     except SpecError as error:
         raise ConfigError([str(error)]) from None
 

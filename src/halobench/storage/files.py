@@ -10,18 +10,16 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
 from filelock import FileLock
 
-from halobench.core.errors import Found, RefusedError, SpecError, describe_error, refuse, require
+from halobench.core.errors import Found, RefusedError, SpecError, describe_error, require
 
 REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
 LEAST_AGE = 60.0  # in seconds
-AHEAD = 60.0  # seconds by which a file server's clock may be ahead
 LOCK = ".lock"  # the file that a process locks to work alone in a folder
 
 
@@ -110,32 +108,6 @@ def check_writable(folder: Path) -> None:
 def user_cache() -> Path:
     """Return the user's folder for notes that don't belong to any project, in which Snakemake also keeps files."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def check_user_cache() -> None:
-    """Raise SpecError unless files can be created in the user's cache, without which Snakemake doesn't start."""
-    what = "can't be written to, and Snakemake keeps files there; set XDG_CACHE_HOME to another folder"
-    refuse(not os.access(nearest_existing(user_cache()), os.W_OK | os.X_OK), str(user_cache()), what)
-
-
-def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
-    """Raise SpecError if a file was modified over `AHEAD` seconds after the time `now` (seconds since the epoch).
-
-    The clock or the file's time is then wrong, and Snakemake would consider new outputs older than their inputs.
-    """
-    times: dict[str, float] = {}
-    for path in map(str, paths):
-        with contextlib.suppress(OSError):
-            times[path] = os.stat(path).st_mtime
-    newest = max(times, key=times.__getitem__, default="")
-    if times.get(newest, now) > now + AHEAD:
-        what = f"modified in the future ({_local(times[newest])}; it is now {_local(now)})"
-        raise RefusedError(newest, f"{what}; correct the clock or, if it is right, `touch` the file")
-
-
-def _local(seconds: float) -> str:
-    """Format a time in this machine's time zone."""
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
 def write_json(path: Path | str, value: Any) -> None:

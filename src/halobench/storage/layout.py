@@ -133,18 +133,6 @@ class Stage:
         pattern = self.record.format("/".join("*" if "{" in part else part for part in self.key.split("/")))
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
 
-    def wildcards(self, record: str) -> dict[str, str]:
-        """Return the wildcards of the job that wrote a record, given its path below the results or ``partial/``."""
-        match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.record.format(self.key)), record)
-        return match.groupdict() if match else {}
-
-    @property
-    def output_patterns(self) -> tuple[str, ...]:
-        """Return patterns for the paths of the stage's files; none for the stages of figures and tables for print."""
-        names = () if self.each else (*self.writes, *self.may_write)
-        paths = map(PurePosixPath, self.records)
-        return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)
-
 
 def declared(name: str) -> Stage:
     """Return a stage as its file declares it; SpecError is raised if a key or a value is wrong."""

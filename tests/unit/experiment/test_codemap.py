@@ -225,7 +225,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     neutral = {m for m in modules if code_version._is_neutral(package / f"{m}.py")} | {"__init__"}
     around = {m for m in modules if m.startswith(("cli/", "experiment/", "pipeline/", "runner/"))} - neutral
     around -= {"experiment/figure_choice"}  # pages take titles of figures and tables from it
-    around |= {"models/shape_check", "results/inventory", "results/status", "results/time_estimate"}
+    around |= {"models/shape_check", "results/inventory", "results/status"}
     around |= {"reporting/compare", "reporting/pages/diagnosis_page"}  # for people to look at
     around |= {m for m in modules if m.startswith("calibration/diagnosis/")} - neutral
     around |= {

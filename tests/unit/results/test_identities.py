@@ -9,15 +9,12 @@ import pytest
 import yaml
 
 import synthetic
-from conftest import tiny_config
 from halobench.core.errors import SpecError
 from halobench.core.plugins.facts import named
-from halobench.experiment.config_loader import load_config
 from halobench.reporting import labels, styles
 from halobench.reporting.figures import training
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.identities import architectures, identities, plugin_text
-from halobench.runner.claims_in_grid import untested
 
 
 def runs(**losses: dict) -> pd.DataFrame:
@@ -130,13 +127,3 @@ def test_a_plug_in_of_a_claim_that_no_grid_can_have_is_named(tmp_path):
         claims(tmp_path, a={"loss": {"name": "mixp"}})
     with pytest.raises(SpecError, match=r"claims\.less\.a\.loss\.point: no such option; those of mixup are points"):
         claims(tmp_path, a={"loss": {"name": "mixup", "point": 2}})
-    config = tiny_config()
-    assert not list(untested(claims(tmp_path), load_config(config)))
-    config["losses"]["again"] = {"name": "mixup", "points": 2}
-    config["experiments"]["tiny"]["grid"][0]["losses"] += ["again"]
-    (why,) = untested(claims(tmp_path), load_config(config))
-    assert str(why).startswith("claims.less.loss: again and mixup2 are both")
-    (why,) = untested(claims(tmp_path, a={"loss": {"name": "mixup", "points": 7}}), load_config(config))
-    assert str(why).startswith(
-        'claims.less.loss: no loss of the grid is {"name":"mixup","points":7}; those of the grid'
-    )

@@ -18,7 +18,7 @@ pytest.importorskip("snakemake_executor_plugin_slurm")
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from halobench.runner import logs
+from halobench.runner import end_of_run, logs
 from halobench.runner.slurm import queue
 from snakemake_executor_plugin_halobench_slurm import executor as plugin
 from snakemake_executor_plugin_halobench_slurm.executor import SURE, Executor, note_end
@@ -50,7 +50,7 @@ def made(monkeypatch, tmp_path):
     made.logger = SimpleNamespace(error=told.setdefault("said", []).append)
     made.run_uuid, made.over, made.doubts, made.started = "run-a", threading.Event(), Counter(), True
     made.problems = set()
-    made.note = queue.note(tmp_path / "notes", "run-a", "here-1")
+    made.note = queue.note(tmp_path / "notes", "run-a")
     made.told, made.looks, made.asked = told, [], []
     monkeypatch.setattr(queue, "states", lambda run: made.looks.pop(0))
     monkeypatch.setattr(queue, "ask", lambda *command: made.asked.append(command))
@@ -105,7 +105,7 @@ def test_how_slurm_ended_a_job_is_the_reason_that_a_reader_sees(tmp_path, state,
     log.write_text("slurmstepd: error\n")
     note_end(log, "7", state, job)
     own.write_text("$ halobench stage train\n")
-    ended = logs.Job("train", "a/b/c/seed0", own, [], local=False, since=0.0)
+    ended = logs.Job("train", "a/b/c/seed0", own, [], since=0.0)
     ended.end([str(log)])
     assert ended.reason == said
     assert ended.describe() == [f"  train a/b/c/seed0 ({own})", f"    {said}", f"    {log}"]
@@ -178,10 +178,10 @@ def test_the_wait_between_two_looks_ends_with_the_run(made):
 
 
 def test_a_run_is_forgotten_once_none_of_its_jobs_is_left(made, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plugin.SlurmExecutor, "shutdown", lambda self: None)
-    folder = tmp_path / ".snakemake/halobench/slurm"
-    queue.note(folder, "run-a", "here-1")
+    monkeypatch.setattr(end_of_run, "_place", [tmp_path])
+    folder = tmp_path / ".run"
+    queue.note(folder, "run-a")
     for left in ([queue.QueuedJob("5", "COMPLETING", "train a", "node1")], []):
         monkeypatch.setattr(queue, "queued", lambda runs, left=left: left)
         made.shutdown()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
@@ -18,7 +16,6 @@ from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLog
 from halobench.runner import end_of_run
 from halobench.storage import files
 from snakemake_logger_plugin_halobench import LogHandler
-from snakemake_logger_plugin_halobench.bars import Bars
 from snakemake_logger_plugin_halobench.lines import Lines
 
 CELL = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0"}
@@ -126,10 +123,6 @@ def test_a_line_per_finished_job_and_no_other(lines):
     assert said() == [f"[{n + 1}/7] train clean/mlp/mixup2/seed0  60 s  {left[n]}" for n in range(2)]
 
 
-def left(view) -> str:
-    return view.left("{}")
-
-
 def test_the_time_left_is_shared_by_what_runs_at_once(lines):
     """Three of five one-minute jobs are done after 90 s, so two ran at once, and so will the others."""
     view, _ = lines
@@ -139,17 +132,17 @@ def test_the_time_left_is_shared_by_what_runs_at_once(lines):
         age(view, number, 60)
         finish(view, number)
     view.began = time.time() - 90
-    assert left(view) == "60 s"
+    assert view._left() == "  about 60 s left"
     view.take(job(3))
     view.take(job(4))
-    assert left(view) == "60 s"
+    assert view._left() == "  about 60 s left"
     age(view, 3, 30)
     view.began -= 15
-    assert left(view) == "45 s"
+    assert view._left() == "  about 45 s left"
     fail(view, 4)
-    assert left(view) == "15 s", "what failed takes no more time"
+    assert view._left() == "  about 15 s left", "what failed takes no more time"
     finish(view, 3)
-    assert left(view) == ""
+    assert view._left() == ""
 
 
 def test_no_time_left_is_told_while_a_stage_runs_of_which_nothing_is_known(lines):
@@ -161,12 +154,12 @@ def test_no_time_left_is_told_while_a_stage_runs_of_which_nothing_is_known(lines
         age(view, number, 1)
         finish(view, number)
     view.began -= 2
-    assert left(view) == ""
+    assert view._left() == ""
     view.take(job(2))
     age(view, 2, 60)
     finish(view, 2)
     view.began -= 60
-    assert left(view) == "61 s", "the third source, and another training"
+    assert view._left() == "  about 61 s left", "the third source, and another training"
 
 
 LOST = "halobench: error: clean/mlp/mixup2/seed0: loss is nan\n"
@@ -246,7 +239,7 @@ def test_a_job_killed_before_its_first_line_is_not_told_by_the_log_of_an_earlier
     view, said = lines
     begin(view)
     write_log("epoch 3/3\ntrain accuracy 1.0\n", age=60)
-    view.take(job(1, local=False))
+    view.take(job(1))
     Path("10.log").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
     fail(view, 1, "RuleException:\nCalledProcessError in file train.smk", ["10.log"])
     end(view)
@@ -354,81 +347,6 @@ def test_the_summary_names_what_was_found_and_written(folder):
     for broken in ("{", '{"answers": "none"', "[]", '{"claims": []}', '{"answers": [1], "claims": []}'):
         answers.write_text(broken)
         assert end_of_run.summary(outputs) == figures, broken
-
-
-# On a terminal ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bars() -> Iterator[Bars]:
-    """Bars on a terminal of 100 x 30."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=30, color_system=None, highlight=False)
-    yield (view := Bars(quiet_about_commands(), console))
-    view.close()
-
-
-def drawn(view: Bars, width: int = 100) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, height=30, color_system=None)
-    console.print(view.picture())
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
-
-
-def test_bars_by_stage_and_the_jobs_that_run(bars):
-    begin(bars)
-    for number in (1, 2, 3):
-        bars.take(job(number))
-    finish(bars, 1)
-    write_log("epoch 1/3  loss 2  9 s left\nepoch 2/3  loss 2  7 s left\n")
-    fail(bars, 2)
-    picture = drawn(bars)
-    rows = [" ".join(word for word in line.split() if not set(word) <= set("━╸╺")) for line in picture]
-    assert rows[:4] == ["source 0/1", "train 1/4 1 running, 1 failed", "figure 0/2", "all 1/7"]
-    assert rows[4:] == ["0.0 s elapsed", "train clean/mlp/mixup2/seed0 0.0 s epoch 2/3 loss 2 7 s left"]
-
-
-def test_no_width_cuts_a_number_of_the_bars(bars):
-    """Only a log's last line may end in an ellipsis."""
-    begin(bars, {"train": 12345, "calibrate": 6789})
-    for number in (1, 2, 3):
-        bars.take(job(number))
-    fail(bars, 2)
-    for width in range(20, 101):
-        bars.console.width = width
-        lines = drawn(bars, width)
-        assert max(map(len, lines)) <= width
-        for words in ("train 0/12,345 2 running, 1 failed", "calibrate 0/6,789", "all 0/19,134", "0.0 s"):
-            assert set(words.split()) <= set(" ".join(lines).split()), width
-
-
-def test_a_submitted_job_waits_in_the_queue_until_it_writes_to_its_log(bars):
-    begin(bars)
-    write_log("epoch 3/3  loss 2\n", age=60)  # from an earlier attempt
-    bars.take(job(1, local=False))
-    assert drawn(bars)[1].endswith("1 in the queue")
-    assert "epoch" not in "\n".join(drawn(bars))
-    write_log("epoch 1/3  loss 2\n", age=-1)
-    assert drawn(bars)[1].split()[-2:] == ["1", "running"]
-    assert drawn(bars)[-1].endswith("epoch 1/3  loss 2")
-
-
-def test_messages_stand_above_the_bars_and_the_summary_below(bars):
-    begin(bars, {"train": 1})
-    bars.take(job(1))
-    bars.take(record(None, "beware", logging.WARNING))
-    finish(bars, 1)
-    bars.close()
-    text = bars.console.file.getvalue()
-    assert text.index("beware") < text.rindex("all ") < text.index("1 job done in")
-    assert "left" not in text.splitlines()[-2]
-
-
-def test_long_lists_of_running_jobs_are_cut(bars):
-    begin(bars, {"train": 100})
-    for number in range(100):
-        bars.take(job(number))
-    picture = drawn(bars)
-    assert len(picture) <= 30
-    assert picture[-1] == f"  and {100 - (len(picture) - 4)} more"
 
 
 def test_a_dry_run_is_left_to_snakemake(capsys):

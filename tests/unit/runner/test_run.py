@@ -12,14 +12,13 @@ from snakemake.cli import get_argument_parser
 
 from conftest import ROOT, tiny_config
 from halobench.core.errors import SpecError
-from halobench.experiment.code_version import code_digest
+from halobench.experiment.code_version import code_digest, code_key
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.jobs import jobs
-from halobench.runner import live_runs
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.rule_inputs import RuleInputs, _holds
 from halobench.runner.run import INPUTS, _forcing, _needed, check_devices
-from halobench.runner.run_plan import FROZEN, RunPlan, check, code_key
+from halobench.runner.run_plan import FROZEN, RunPlan, check
 from halobench.storage.layout import STAGES
 
 CELL = "clean/mlp/mixup2/seed0"
@@ -73,7 +72,7 @@ def test_a_job_is_given_the_code_version_of_the_start_of_its_run(tmp_path):
     """A Snakemake on a node reads the code anew, which may have been edited meanwhile; the stage then refuses."""
     config = load_config(tiny_config())
     listed = jobs(config)
-    path = RunPlan(tiny_config(), config, tmp_path, "results", tmp_path).freeze(tmp_path, listed)
+    path = RunPlan(tiny_config(), config, tmp_path, "results", tmp_path).freeze(listed)
     codes = yaml.safe_load(path.read_text())[FROZEN]
     wildcards = dict(zip(("dataset", "model", "loss"), CELL.split("/"), strict=False))
     trained = next(job for job in listed if job.name == ("train", CELL))
@@ -196,19 +195,3 @@ def test_snakemake_gets_dotted_keys_in_a_file(tmp_path, monkeypatch):
     config = configuration(parsed.options)
     assert config == {"train": {"lr": 0.5, "epochs": 3}, "train.lr": 0.25, "run": ["b"], "results": "elsewhere"}
     assert parsed.words[: len(given)] == tuple(given)
-
-
-def test_a_run_that_would_write_what_another_one_writes_is_refused(tmp_path, monkeypatch):
-    """Here, the other one is registered in the results folder that both share; a run without shared jobs may start."""
-    shared, folder = tmp_path / "store", tmp_path / "p"
-    monkeypatch.setattr(live_runs, "_held", {})
-    live_runs.enrol_in_shared(shared, folder, ["sources/digits/source.json", "runs/a/train.json"])
-    this = live_runs.name()
-    monkeypatch.setattr(live_runs, "name", lambda: "here-7")
-    monkeypatch.setattr(live_runs, "other_runs", lambda place: ([this], []))
-    with pytest.raises(OSError, match=r"writes runs/a/train.json in .*store too; wait for it to end, or write to"):
-        live_runs.enrol_in_shared(shared, folder, ["runs/a/train.json", "runs/b/train.json"])
-    live_runs.enrol_in_shared(shared, folder, ["runs/b/train.json"])
-    live_runs.enrol_in_shared(
-        folder / "results", folder, ["runs/a/train.json"]
-    )  # within the folder, Snakemake's locks count

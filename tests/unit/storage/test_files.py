@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -12,7 +11,6 @@ import pytest
 from filelock import FileLock, Timeout
 
 from conftest import end, holder
-from halobench.core.errors import SpecError
 from halobench.storage import files
 
 pytestmark = pytest.mark.faults
@@ -75,16 +73,3 @@ def test_only_what_dead_writers_left_is_swept_away(tmp_path):
     assert sum(name.startswith(f"{files.TEMPORARY}living") for name in left) == 1
     assert not any(name.startswith(f"{files.TEMPORARY}dead") for name in left)
     end(living)
-
-
-def test_a_clock_that_was_set_back_is_noticed_by_the_newest_file(tmp_path):
-    now, names = 86_400.0, ("old", "new", "newest")
-    paths = [tmp_path / name for name in names]
-    for path, ahead in zip(paths, (-10, 60.0, 3600), strict=True):
-        path.touch()
-        os.utime(path, (0, now + ahead))
-    files.require_sane_clock([], now)
-    files.require_sane_clock([*paths[:2], tmp_path / "missing", tmp_path / "old/below"], now)
-    files.require_sane_clock(paths, now + 3600)
-    with pytest.raises(SpecError, match=f"^{re.escape(str(paths[2]))}: modified in the future "):
-        files.require_sane_clock(paths, now)

@@ -36,7 +36,15 @@ class QueuedJob(NamedTuple):
 def ask(*command: str, timeout: float = PATIENCE) -> str:
     """Return the output of a SLURM command; raise SlurmError if the command is missing, fails or takes too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        # In a session of its own, so that the interrupt that stops a run doesn't stop its questions.
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     except FileNotFoundError:
         raise SlurmError(f"{command[0]}: not found on PATH") from None
     except subprocess.TimeoutExpired:
@@ -69,37 +77,36 @@ def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
     return [[*map(str.strip, line.split("|", form.count("|")))] for line in text.splitlines() if line.strip()]
 
 
-def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """Cancel the runs' pending jobs and, with `cancel`, running ones; wait until none is left; return these jobs."""
+def settle(runs: Collection[str], report: Callable[[str], object]) -> list[QueuedJob]:
+    """Cancel the runs' pending jobs, wait until none of the others is left, and return all that were in the queue."""
     reported = ""
     first = left = queued(runs)
     while left:
-        ended = [job.number for job in left if cancel or job.state in WAITING]
-        if ended:
-            ask("scancel", *ended)
-        running = [str(job) for job in left if job.number not in ended]
+        waiting = [job.number for job in left if job.state in WAITING]
+        if waiting:
+            ask("scancel", *waiting)
+        running = [str(job) for job in left if job.number not in waiting]
         if running and ", ".join(running) != reported:
             reported = ", ".join(running)
-            report(f"waiting for {len(running)} to end: {reported}")
-        time.sleep(0.5 if ended else 5.0)
+            report(f"waiting for {len(running)} to end (scancel ends them sooner): {reported}")
+        time.sleep(0.5 if waiting else 5.0)
         left = queued(runs)
     return first
 
 
-def note(folder: Path, run: str, controller: str) -> Path:
-    """Note in a folder, before the first job is submitted, which process controls a run; return the note's path."""
+def note(folder: Path, run: str) -> Path:
+    """Note in a folder, before the first job is submitted, that a run submits jobs; return the note's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{controller}.{run}").touch()
-    return folder / f"{controller}.{run}"
+    path = folder / f"{run}.slurm"
+    path.touch()
+    return path
 
 
-def noted(folder: Path, alive: Collection[str] = ()) -> list[str]:
-    """Return the noted runs, except for those that the processes in `alive` control."""
-    notes = (path.name.rpartition(".") for path in sorted(folder.glob("[!.]*")))
-    return [run for controller, _, run in notes if controller not in alive]
+def noted(folder: Path) -> list[str]:
+    """Return the noted runs."""
+    return [path.stem for path in sorted(folder.glob("*.slurm"))]
 
 
 def forget(folder: Path, run: str) -> None:
     """Remove the note on a run whose jobs have all ended."""
-    for path in folder.glob(f"*.{run}"):
-        path.unlink(missing_ok=True)
+    (folder / f"{run}.slurm").unlink(missing_ok=True)
