@@ -18,6 +18,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from halobench.runner.slurm import checks, queue
+from halobench.storage.job_logs import last_words
 from halobench.storage.request_diff import is_or_are, listed
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
@@ -58,6 +59,8 @@ class Executor(SlurmExecutor):
         self.doubts: Counter[str] = Counter()  # consecutive polls that left a job in doubt
         self.note: Path | None = None  # describes this run; older files aren't from its jobs
         self.started = False  # True once any job has started
+        self.ran = False  # True once any job's stage has written to its log
+        self.last_words: Counter[str] = Counter()  # of jobs that failed before their stages started
         self.problems: set[str] = set()  # already reported
         super().__init__(workflow, logger)
 
@@ -121,6 +124,7 @@ class Executor(SlurmExecutor):
                 yield job
             return
         self.started |= any(state not in queue.WAITING for state, _ in states.values())
+        self.ran |= any(self.wrote(job.job) for job in active_jobs)
         for job in active_jobs:
             number = job.external_jobid
             state, reason = states.get(number, ("forgotten by squeue", ""))
@@ -137,13 +141,36 @@ class Executor(SlurmExecutor):
                 logs = list(filter(None, [(job.aux or {}).get("slurm_logfile")]))
                 for log in logs:
                     note_end(Path(log), number, state, job.job)
+                if state == "FAILED" and not self.ran:
+                    self.end_if_none_can_start([last_words(Path(log)) for log in logs])
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=list(map(str, logs)))
+
+    def is_of_this_run(self, path: Path) -> bool:
+        """Return whether a file exists and was written in this run, by the clock of its file system."""
+        return path.exists() and path.stat().st_mtime >= (self.note.stat().st_mtime if self.note else 0.0)
 
     def has_files(self, job: Any) -> bool:
         """Return whether all of a job's files were written in this run; a file gets its name once it is complete."""
-        since = self.note.stat().st_mtime if self.note else 0.0  # on the same file system's clock
-        paths = [Path(path) for path in job.output]
-        return all(path.exists() and path.stat().st_mtime >= since for path in paths)
+        return all(self.is_of_this_run(Path(path)) for path in job.output)
+
+    def wrote(self, job: Any) -> bool:
+        """Return whether a job's stage has written to its log in this run; jobs in a group have no log of their own."""
+        return job.is_group() or any(self.is_of_this_run(Path(path)) for path in job.log)
+
+    def end_if_none_can_start(self, said: list[str]) -> None:
+        """End the run if no stage has started yet and jobs have failed with the same last words `SURE` times."""
+        for words in filter(None, said):
+            self.last_words[words] += 1
+            if self.last_words[words] == SURE:
+                what = f"{SURE} jobs ended before their stages started, which no retry would change"
+                self.logger.error(f"{what}: {words}")
+                self.end()
+
+    def end(self) -> None:
+        """Cancel all jobs and end the run."""
+        self.cancel_jobs([])
+        # As Snakemake does on SIGTERM; the interface's executor_error_callback would forget running local jobs.
+        self.workflow.scheduler.exit_gracefully()
 
     def report_job_error(self, job_info: Any, msg: str | None = None, **kwargs: Any) -> None:
         """Report a job that couldn't be submitted, without the text of sbatch's long command."""
@@ -156,9 +183,7 @@ class Executor(SlurmExecutor):
             self.problems.add(problem)
             self.logger.error(problem)
         if not self.started:
-            self.cancel_jobs([])
-            # As Snakemake does on SIGTERM; the interface's executor_error_callback would forget running local jobs.
-            self.workflow.scheduler.exit_gracefully()
+            self.end()
         super().report_job_error(job, msg=problem)
 
     async def sleep(self) -> None:

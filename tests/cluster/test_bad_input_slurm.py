@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from one_host import OneHost
-from onslurm import FIRST_LOOK, Run, record, slow_workspace, without_slurm
+from onslurm import FIRST_LOOK, Run, job_of, record, slow_workspace, wait_until, without_slurm
 
 from conftest import Workspace, needs
 from halobench.runner import run_folder
@@ -97,3 +97,22 @@ def test_results_that_nodes_do_not_see(cluster, tmp_path):
     said = refused(workspace, [], cluster.environment)
     assert f"doesn't see {workspace.folder}, or can't import halobench with {sys.executable}" in said, said[-3000:]
     assert never_asked(cluster)
+
+
+@pytest.mark.soak
+def test_jobs_that_end_before_their_stages_start_say_why_and_end_the_run(cluster, tmp_path):
+    """Not all of their attempts are made. Here, the nodes read a configuration that was damaged while jobs waited."""
+    workspace = slow_workspace(tmp_path / "w", seeds=4, epochs=4)
+    full = ["--output=/dev/null", "--nodes=1", "--gpus=2", "--array=1-2", "--wrap", "sleep 600"]
+    others = cluster.ask("sbatch", "--parsable", *full).strip()
+    with Run(workspace, cluster, "--retries", "5") as run:
+        wait_until(lambda: job_of(cluster, "rule_train") or run.process.poll() is not None, "a training is submitted")
+        frozen = workspace.folder / "results/.run/config.yaml"
+        frozen.write_text(frozen.read_text().replace("lr: 0.003", "lr: fast"))
+        cluster.ask("scancel", others)
+        assert run.end() == 1, run.said()
+    why = "train.lr = 'fast': expected a number"
+    assert f"3 jobs ended before their stages started, which no retry would change: {why}" in run.said()
+    assert "train noisy/mlp/slow/seed0  failed after " in run.said()
+    assert run.said().count("failed after") < 4 * 6
+    assert "(no output" not in run.said()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, why_ended
+from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, last_words, why_ended
 from halobench.storage.layout import CELL, CELL_STAGES, STAGES
 
 STAGE = re.compile(rf"(?:^|_)({'|'.join(STAGES)})(?:_|$)")  # in a rule's name, which may have a module's prefix
@@ -69,7 +69,8 @@ class Job:
         last = last_line(self.log) if self.written else SILENT  # an older log is that of another attempt
         self.reason, self.slurm = last.removeprefix(f"{self.key}: "), slurm
         if self.reason == SILENT:
-            self.reason = next(filter(None, (why_ended(Path(log)) for log in reversed(slurm))), SILENT)
+            reasons = (find(Path(log)) for find in (why_ended, last_words) for log in reversed(slurm))
+            self.reason = next(filter(None, reasons), SILENT)
 
     def describe(self) -> list[str]:
         """Return lines with the log's path, its last lines, and the reason in SLURM's logs why the job ended."""

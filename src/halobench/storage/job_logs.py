@@ -16,6 +16,14 @@ REASON = re.compile(
     r".*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
 )
 
+# What that Snakemake process prints in any case, also about a job that failed.
+CHATTER = re.compile(
+    r"(Assuming|Building|Complete log|Elapsed|Error in|Execute|Exiting|Finished|Job stats|Provided|Removing"
+    r"|Rules claiming|Select|Shutting|Storing|Trying|Using|Will exit|At least one"
+    r"|\(command exited|\d+ of \d+ steps|\[.*\d\d:\d\d"
+    r"|(host|input|output|log|jobid|reason|wildcards|resources|threads|shell|message|external_jobid): ?).*|[\w ]+:"
+)
+
 
 def lines(log: Path) -> list[str]:
     """Return the stripped non-empty lines of a log without terminal colours; no lines if the log can't be read."""
@@ -57,3 +65,8 @@ def why_ended(log: Path) -> str:
     # adds that the job failed.
     telling = (line for start in ("SLURM job", "slurmstepd") for line in reversed(reasons) if line.startswith(start))
     return next(telling, reasons[-1] if reasons else "")
+
+
+def last_words(log: Path) -> str:
+    """Return the last line of a SLURM log that Snakemake doesn't print in any case; "" if there is none."""
+    return next((line for line in reversed(lines(log)) if not CHATTER.fullmatch(line)), "")

@@ -234,9 +234,7 @@ def test_a_mix_of_settings_is_refused_but_not_code_that_was_edited_since_the_run
         status.require_current(computed_jobs(load_config(edited), "tiny"), results, {})
     codes = {code_key(job.stage, job.plugins): code_digest(job.request.code) for job in computed}
     monkeypatch.setattr("halobench.experiment.jobs.code_map", lambda *_: {"losses/mixup": "edited"})
-    with pytest.raises(
-        SpecError, match=r"losses/mixup\.py .* would mix with others; `halobench run` comp"
-    ):
+    with pytest.raises(SpecError, match=r"losses/mixup\.py .* would mix with others; `halobench run` comp"):
         status.require_current(computed, results, {})
     status.require_current(computed, results, codes)
     with pytest.raises(SpecError, match=r"results are outdated"):

@@ -28,7 +28,10 @@ class Job(SimpleNamespace):
     """One of Snakemake's jobs, as far as an executor needs it."""
 
     def __init__(self, output=()):
-        super().__init__(name="train", output=output, resources={"gpu": 9, "runtime": 240}, is_local=False)
+        super().__init__(name="train", output=output, log=[], resources={"gpu": 9, "runtime": 240}, is_local=False)
+
+    def is_group(self):
+        return False
 
     def log_error(self, msg=None, **details):
         self.said = msg
@@ -49,7 +52,7 @@ def made(monkeypatch, tmp_path):
     )
     made.logger = SimpleNamespace(error=told.setdefault("said", []).append)
     made.run_uuid, made.over, made.doubts, made.started = "run-a", threading.Event(), Counter(), True
-    made.problems = set()
+    made.problems, made.last_words, made.ran = set(), Counter(), False
     made.note = queue.note(tmp_path / "notes", "run-a")
     made.told, made.looks, made.asked = told, [], []
     monkeypatch.setattr(queue, "states", lambda run: made.looks.pop(0))
@@ -112,6 +115,27 @@ def test_how_slurm_ended_a_job_is_the_reason_that_a_reader_sees(tmp_path, state,
     own.write_text("loss is nan\n")
     ended.end([str(log)])
     assert ended.describe()[1:] == ["    loss is nan", f"    {log}: {said}"]
+
+
+@pytest.mark.parametrize("works", [False, True])
+def test_a_run_of_which_no_stage_can_start_ends_with_the_line_that_its_jobs_end_in(made, tmp_path, works):
+    """Three times the same; if a stage of another job has started, the others may be a matter of these jobs alone."""
+    log, own = tmp_path / "7.log", tmp_path / "own.log"
+    log.write_text("Building DAG of jobs...\nThe configuration has problems:\ntrain.lr = 'fast': expected a number\n")
+    jobs = [SubmittedJobInfo(Job(["missing"]), str(number), {"slurm_logfile": log}) for number in range(3)]
+    other = SubmittedJobInfo(Job(["missing"]), "9")
+    other.job.log = [own]
+    if works:
+        own.touch()
+    for job in jobs:
+        assert made.told["ended"] == []
+        made.looks = [{job.external_jobid: ("FAILED", "None"), "9": ("RUNNING", "None")}]
+        assert look(made, [job, other]) == [other]
+    assert made.told["ended"] == ([] if works else ["the run"])
+    assert [line.partition("change: ")[2] for line in made.told["said"]] == (
+        [] if works else ["train.lr = 'fast': expected a number"]
+    )
+    assert made.asked == ([] if works else [("scancel", "--me", "--name=run-a")])
 
 
 def test_a_forgotten_job_has_succeeded_if_it_made_its_files_in_this_run(made, tmp_path):

@@ -253,6 +253,18 @@ def test_a_job_killed_before_its_first_line_is_not_told_by_the_log_of_an_earlier
     ]
 
 
+def test_a_job_that_ended_before_its_stage_started_is_told_by_its_slurm_log(lines):
+    view, said = lines
+    begin(view)
+    view.take(job(1))
+    Path("10.log").write_text(
+        "host: node1\nBuilding DAG of jobs...\nThe configuration has problems:\ntrain.lr = 'fast'\n"
+    )
+    fail(view, 1, "RuleException:\nCalledProcessError in file train.smk", ["10.log"])
+    end(view)
+    assert said()[0].endswith("failed after 0.0 s: train.lr = 'fast'")
+
+
 def test_a_job_that_is_started_again_has_not_failed(lines):
     view, said = lines
     begin(view, {"figure_summary": 1})
