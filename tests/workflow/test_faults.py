@@ -70,6 +70,10 @@ def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finis
     second = run(workspace, "--cores", "1", *QUIET)
     assert second.returncode == 2
     assert re.search(rf"results: process {snakemake.pid} on \S+ is writing to this folder; wait for", second.stderr)
+    plain = workspace.snakemake("--cores", "1", "--nolock")
+    assert plain.returncode == 1
+    assert f"process {snakemake.pid} on " in plain.stderr
+    assert "Traceback" not in plain.stderr
     assert master.poll() is None
     snakemake.kill()
     assert master.wait(timeout=900) == 128 + signal.SIGKILL

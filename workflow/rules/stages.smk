@@ -98,6 +98,10 @@ rule partial_manifest:
 INPUTS.place(rules.manifest.output[0])
 
 
+onstart:
+    INPUTS.lock()
+
+
 rule partial:
     input:
         INPUTS.partial_targets,

@@ -35,7 +35,7 @@ from halobench.results.inventory import (
     manifest_of_finished,
     take_inventory,
 )
-from halobench.runner import end_of_run, validation
+from halobench.runner import end_of_run, run_folder, validation
 from halobench.runner.arguments import DEFAULT
 from halobench.runner.run_plan import (
     FROZEN,
@@ -115,6 +115,13 @@ class RuleInputs:
         end_of_run.note_place(self.results)
         paths = attempt("The figures and tables have", self._paths)
         attempt("The results have", validation.check_folders, [f"{self.results}/{path}" for path in paths])
+
+    def lock(self) -> None:
+        """Lock the results folder until this process ends, unless `halobench run` has already done so here."""
+        try:
+            run_folder.take(self.results)
+        except SpecError as error:
+            raise WorkflowError(str(error)) from None
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
         """Return a stage's job for its rule's wildcards; `name` is the stem of a figure's or table's files."""

@@ -33,7 +33,7 @@ def take(results: Path) -> None:
     The system releases the lock of a process that is killed. RefusedError is raised if another run holds the lock, from
     this host or another one that shares the folder, or if the file system has no locks.
     """
-    folder = folder_of(results.absolute())
+    folder = folder_of(results.resolve())
     if folder in _held:
         return
     check_writable(results)

@@ -37,7 +37,9 @@ def test_a_second_run_is_refused_while_the_first_one_lives_and_no_longer(workspa
     run_folder.take(Path("elsewhere"))
     end(first)
     run_folder.take(Path("there"))
-    run_folder.take(workspace / "there")  # by another name
+    Path("link").symlink_to("there")
+    for name in (Path("link"), workspace / "there"):  # by other names
+        run_folder.take(name)
     assert Path("there/.run/lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
