@@ -417,7 +417,6 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(monkeypatc
 PLAIN = "can't be read as YAML with plain data and unique keys"
 TOP = "at the top level, expected the sections run, ..."
 HUGE_TEXT = "1" + "0" * 5000
-DOUBLED = "".join(f"  - &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 30))
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
 # How the text of the good configuration is changed, then the expected line.
@@ -442,18 +441,6 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     ),
     "a number of 5,000 digits": (
         lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
-        "config.yaml: can't be read as YAML (ValueError: ...)",
-    ),
-    "aliases of aliases": (
-        lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
-        "config.yaml: YAML aliases expand to too much data",
-    ),
-    "too many keys": (
-        lambda text: text + "".join(f"key{i}: {i}\n" for i in range(100_000)),
-        "config.yaml: has too much data for a configuration",
-    ),
-    "an alias in what it stands for": (
-        lambda text: "models: &models {mlp: {width: [*models]}}\n",
         "config.yaml: can't be read as YAML (ValueError: ...)",
     ),
     "another encoding": (
