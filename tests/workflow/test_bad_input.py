@@ -36,9 +36,12 @@ def finished(finished_one, tmp_path, monkeypatch) -> Workspace:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """A digest of every file under ``results``, or of ``results`` itself if it is a file."""
+    """A digest of every file under ``results`` but its lock, or of ``results`` itself if it is a file."""
     files = [folder / "results", *sorted((folder / "results").rglob("*"))]
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
+    names = {str(f.relative_to(folder)): f for f in files if f.is_file()}
+    return {
+        name: hashlib.sha256(f.read_bytes()).hexdigest() for name, f in names.items() if name != "results/.run/lock"
+    }
 
 
 # --- Configurations: tests/unit/experiment/test_bad_config.py has all that can be wrong with them -------------------
