@@ -5,8 +5,9 @@ a number that got worse fails, and one that got better fails until the table say
 
 *Files to read* are AGENTS.md and those that its table "Where each change is made" names as such. The *spine* is what
 takes a configuration to tables of results: all modules of the wings in `SPINE`, the stages' files among them, with
-docstrings, comments and blank lines, but without the rules in ``workflow``. To spare a change of the table for each
-line, lines are rounded up to a hundred, and private functions to ten.
+docstrings, comments and blank lines, but without the rules in ``workflow``. *All Python files* are those of `src`, with
+the plug-ins for Snakemake (the packages ``snakemake_*``), and of `tests`. To spare a change of the table for each line,
+lines are rounded up to a hundred, and private functions to ten.
 
 For the walks, a figure of one cell is drawn, with a loss that has an unusual option, and with a metric that returns an
 unusual value. A *stay* is a function of the package that gets this number as an argument or returns it, however deep in
@@ -161,10 +162,18 @@ def static() -> dict[str, str]:
     return {
         **files_to_read(PAGE.read_text()),
         "spine, lines": f"{_up(spine, 100):,} (that is {spine:,}: {', '.join(SPINE)})",
+        "all Python files, lines: src, of these plug-ins for Snakemake, tests": ", ".join(
+            f"{_up(_lines(folder, pattern), 100):,}"
+            for folder, pattern in (("src", "*.py"), ("src", "snakemake_*/*.py"), ("tests", "*.py"))
+        ),
         "strings in lower wings that name modules of higher ones": str(len(climbing)),
         "private functions used once": f"{_up(len(private), 10)} (that is {len(private)}, of {lines:,} lines)",
         "modules in one folder other than plug-ins, most": f"{folders[fullest]} ({fullest.relative_to(PACKAGE)})",
     }
+
+
+def _lines(folder: str, pattern: str) -> int:
+    return sum(len(path.read_text().splitlines()) for path in (ROOT / folder).rglob(pattern))
 
 
 def files_to_read(page: str) -> dict[str, str]:
