@@ -10,15 +10,18 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 from typing import Any
 
+from pydantic import Field
+
 from halobench.core import plugins
-from halobench.core.errors import RefusedError, one_of, refuse, require
+from halobench.core.errors import RefusedError, naming, one_of, refuse, require
 from halobench.core.plugins.kinds import PACKAGE, kinds
+from halobench.core.specs.codec import Count, Flag, Text, parse, spec
 
 # The parameters that stages' functions may have, which are options of `halobench stage`; and the options whose names
 # differ.
@@ -52,46 +55,30 @@ UNITS = {
 }
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
-
-
-# The forms of a stage's keys, by the annotations of their fields, in words and as a test.
-FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "str": ("a text", lambda value: isinstance(value, str)),
-    "int": ("a whole number above 0", lambda value: type(value) is int and value > 0),
-    "bool": ("True or False", lambda value: isinstance(value, bool)),
-    "tuple[str, ...]": ("a list of texts", _is_texts),
-    "Mapping[str, tuple[str, ...]]": (
-        "a mapping of stages to lists of files",
-        lambda value: isinstance(value, dict) and all(map(_is_texts, value.values())),
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
+@spec
 class Stage:
     """A stage: a program that turns files into other files and leaves a record of its work."""
 
-    name: str  # of the stage, its command and its rule
-    of: str  # what each of its jobs works on, a key of `UNITS`
+    name: Text  # of the stage, its command and its rule
+    of: Text  # what each of its jobs works on, a key of `UNITS`
     # The files that it reads, or patterns of their names, by the stage that writes them. An empty list stands for files
     # that depend on the job.
-    reads: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    reads: Mapping[Text, tuple[Text, ...]] = Field(default_factory=dict)
     # The files in the record's folder that it declares to Snakemake, besides its record; in those of figures and tables
     # for print, {} stands for their names.
-    writes: tuple[str, ...] = ()
-    may_write: tuple[str, ...] = ()  # other files that it may write there
-    code: tuple[str, ...] = ()  # the modules on which its numbers depend (see `halobench.experiment.code_version`)
-    cells: str = ""  # the method of `Config` that returns the cells of an experiment that it is for; by default, all
-    target: str = ""  # the target of the workflow that asks for its results, e.g. ``calibrations``
-    device: bool = False  # whether it uses the recipe's device and threads, and saves checkpoints
-    slow: bool = False  # whether its time can't be guessed before such a job has run
-    memory: int = 2000  # MiB
-    minutes: int = 30  # after which a cluster ends its job
-    record: str = ""  # the path of its record below the results folder, by default that of its unit
+    writes: tuple[Text, ...] = ()
+    may_write: tuple[Text, ...] = ()  # other files that it may write there
+    code: tuple[Text, ...] = ()  # the modules on which its numbers depend (see `halobench.experiment.code_version`)
+    cells: Text = ""  # the method of `Config` that returns the cells of an experiment that it is for; by default, all
+    target: Text = ""  # the target of the workflow that asks for its results, e.g. ``calibrations``
+    device: Flag = False  # whether it uses the recipe's device and threads, and saves checkpoints
+    slow: Flag = False  # whether its time can't be guessed before such a job has run
+    memory: Count = 2000  # MiB
+    minutes: Count = 30  # after which a cluster ends its job
+    record: Text = ""  # the path of its record below the results folder, by default that of its unit
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        require(self.of in UNITS, "of", self.of, one_of(UNITS, self.of))
         object.__setattr__(self, "record", self.record or UNITS[self.of].record.replace("STAGE", self.name))
 
     @property
@@ -138,31 +125,23 @@ def declared(name: str) -> Stage:
     """Return a stage as its file declares it; SpecError is raised if a key or a value is wrong."""
     plugin = plugins.find("stages", name)
     said: Mapping[str, Any] = plugin.constants.get("STAGE", {})
-    fields = {
-        field.name: str(field.type) for field in dataclasses.fields(Stage) if field.name not in ("name", "record")
-    }
-    place = f"STAGE in {plugin.path.name}"
+    place = f"{plugin.path.name}: STAGE"
     for key in ("of", "writes", "code"):
         refuse(not said.get(key), place, f"has no `{key}`; add it, as `halobench.storage.layout.Stage` describes it")
-    for key, value in said.items():
-        require(key in fields, f"{place}: key", key, one_of(fields, key))
-        words, fits = FORMS.get(fields[key], FORMS["tuple[str, ...]"])
-        require(fits(value), f"{place}: {key}", value, words)
-    require(said["of"] in UNITS, f"{place}: of", said["of"], one_of(UNITS, said["of"]))
-    files = [*said["writes"], *said.get("may_write", ())]
-    bad = [file for file in files if file == f"{name}.json" or "/" in file]
+    with naming(place):
+        stage = parse(Stage, {**said, "name": name})
+    bad = [file for file in (*stage.writes, *stage.may_write) if file == f"{name}.json" or "/" in file]
     refuse(
         bad,
-        f"{place}: writes",
+        f"{place}.writes",
         f"has {', '.join(bad)}; list files in the folder of its record, {name}.json, without it",
     )
-    unknown = [module for module in said["code"] if not _is_module(module)]
-    refuse(unknown, f"{place}: code", f"names {', '.join(unknown)}, which isn't a module of halobench; correct it")
+    unknown = [module for module in stage.code if not _is_module(module)]
+    refuse(unknown, f"{place}.code", f"names {', '.join(unknown)}, which isn't a module of halobench; correct it")
     unknown = [each for each in plugin.options or () if each not in PARAMETERS]
     what = f"has the parameters {', '.join(unknown)}, which no rule knows; use some of {', '.join(PARAMETERS)}"
     refuse(unknown, f"run in {plugin.path.name}", what)
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
-    return Stage(name=name, **values)
+    return stage
 
 
 def _is_module(dotted: str) -> bool:

@@ -49,16 +49,16 @@ def test_stages_come_in_an_order_in_which_each_reads_what_earlier_ones_write():
 
 
 BAD = {
-    "an unknown key": ({"wries": ["a.csv"]}, r"STAGE in train\.py: key = 'wries': .*did you mean 'writes'"),
-    "a text in place of a list": (
-        {"writes": "a.csv"},
-        r"STAGE in train\.py: writes = 'a\.csv': expected a list of texts",
+    "an unknown key": ({"wries": ["a.csv"]}, r"train\.py: STAGE\.wries = .*did you mean 'writes'"),
+    "a text in place of a list": ({"writes": "a.csv"}, r"train\.py: STAGE\.writes = 'a\.csv': expected a list"),
+    "a number in a list": ({"writes": ["a.csv", 3]}, r"train\.py: STAGE\.writes\[1\] = 3: expected a string"),
+    "a text in place of files": (
+        {"reads": {"source": "a.csv"}},
+        r"train\.py: STAGE\.reads\.source = 'a\.csv': expected a",
     ),
-    "a number in a list": ({"writes": ["a.csv", 3]}, r"STAGE in train\.py: writes = .*: expected a list of texts"),
-    "a text in place of files": ({"reads": {"source": "a.csv"}}, r"STAGE in train\.py: reads = .*to lists of files"),
-    "no memory": ({"memory": -5}, r"STAGE in train\.py: memory = -5: expected a whole number above 0"),
-    "a wrong unit": ({"of": "cel"}, r"STAGE in train\.py: of = 'cel': expected one of cell, .*did you mean 'cell'"),
-    "no unit": ({"of": ""}, r"STAGE in train\.py: has no `of`; add it"),
+    "no memory": ({"memory": -5}, r"train\.py: STAGE\.memory = -5: expected at least 1"),
+    "a wrong unit": ({"of": "cel"}, r"train\.py: STAGE\.of = 'cel': expected one of cell, .*did you mean 'cell'"),
+    "no unit": ({"of": ""}, r"train\.py: STAGE: has no `of`; add it"),
     "files of nobody": ({"reads": {"sauce": ["a"]}}, r"stages\.train: reads files of 'sauce', which isn't a stage"),
     "a file that nobody writes": (
         {"reads": {"source": ["a.csv"]}},
@@ -73,17 +73,17 @@ BAD = {
         r"stages: what (train, calibrate|calibrate, train) reads is made from what it writes",
     ),
     "itself": ({"reads": {"train": ["history.csv"]}}, r"stages: what train reads is made from what it writes"),
-    "no code": ({"code": []}, r"STAGE in train\.py: has no `code`; add it"),
+    "no code": ({"code": []}, r"train\.py: STAGE: has no `code`; add it"),
     "code that isn't there": (
         {"code": ["training.cel"]},
-        r"train\.py: code: names training\.cel, which isn't a module",
+        r"train\.py: STAGE\.code: names training\.cel, which isn't a module",
     ),
-    "no output": ({"writes": []}, r"STAGE in train\.py: has no `writes`; add it"),
+    "no output": ({"writes": []}, r"train\.py: STAGE: has no `writes`; add it"),
     "its record": (
         {"writes": ["train.json"]},
-        r"STAGE in train\.py: writes: has train\.json; list files in the folder",
+        r"train\.py: STAGE\.writes: has train\.json; list files in the folder",
     ),
-    "another folder": ({"writes": ["../a.csv"]}, r"STAGE in train\.py: writes: has \.\./a\.csv; list files in"),
+    "another folder": ({"writes": ["../a.csv"]}, r"train\.py: STAGE\.writes: has \.\./a\.csv; list files in"),
     "a file of another stage": (
         {"writes": ["model.safetensors", "logits.safetensors", "metrics.csv"]},
         r"stages\.train: calibrate writes metrics\.csv there, too; rename it|stages\.calibrate: train writes",
