@@ -15,6 +15,7 @@ import pandas as pd
 import pictures
 import published
 
+from halobench.analysis.identities import architectures
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     BASE,
@@ -36,7 +37,6 @@ from halobench.reporting.answers.takeaways import MOST
 from halobench.reporting.plotting.answer_panels import answer_page
 from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
-from halobench.results.identities import architectures
 from halobench.storage.columns import KEYS, REFERENCE
 
 DOCS = Path(__file__).parent

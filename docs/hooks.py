@@ -132,9 +132,9 @@ def row(name: str, node: Mapping[str, Any], required: bool, schema: Mapping[str,
 
 def claims() -> str:
     """Return the section on the keys of a claim."""
+    from halobench.analysis.claims import Claim
+    from halobench.analysis.claims.short_form import NEEDED
     from halobench.core.specs.codec import adapter
-    from halobench.results.claims import Claim
-    from halobench.results.claims.short_form import NEEDED
 
     made = untitled(adapter(Claim).json_schema())
     listed = [*keys(made, made)]
@@ -290,7 +290,7 @@ NAMES_TEXT = """Figures, pages, tables and commands show these names; files and 
 
 def names_tables() -> Iterator[str]:
     """Yield a table for each kind of thing that has names: label, key and what it is."""
-    from halobench.results import names
+    from halobench.analysis import names
 
     kinds = {"calibration": names.CALIBRATIONS, "probe": names.PROBES, "metric": names.METRICS}
     for kind, listed in kinds.items():

@@ -49,12 +49,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from halobench.analysis.claims import evaluate, load_claims
+from halobench.analysis.names import VERDICTS
+from halobench.analysis.t_intervals import t_interval
 from halobench.experiment.code_version import code_map
 from halobench.reporting import finding
 from halobench.reporting.plotting import class_families
-from halobench.results.claims import evaluate, load_claims
-from halobench.results.names import VERDICTS
-from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS
 from halobench.storage.records import seal
 

@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from halobench.analysis.claims import load_claims
 from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core import plugins
 from halobench.core.plugins.facts import facts
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.results.aggregate import REPEATED, REPEATING
-from halobench.results.claims import load_claims
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
 MIXUP = facts("losses", "mixup").family

@@ -47,7 +47,7 @@ _HOMES = {
     "probing.rays": ("Rays", "TrainingPoints", "towards"),
     "reporting.pages.diagnosis_page": ("diagnosis_page",),
     "reporting.print_tables.layout": ("Table",),
-    "results.random_ray_null": ("half_space_factor", "half_space_survival"),
+    "analysis.random_ray_null": ("half_space_factor", "half_space_survival"),
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -8,6 +8,8 @@ from halobench import tables as tables
 from halobench import testing as testing
 from halobench import theory as theory
 from halobench import torch as torch
+from halobench.analysis.random_ray_null import half_space_factor as half_space_factor
+from halobench.analysis.random_ray_null import half_space_survival as half_space_survival
 from halobench.calibration.calibrate_cell import Calibrated as Calibrated
 from halobench.calibration.calibrate_cell import calibrate as calibrate
 from halobench.calibration.calibrator import Calibrator as Calibrator
@@ -78,8 +80,6 @@ from halobench.probing.rays import TrainingPoints as TrainingPoints
 from halobench.probing.rays import towards as towards
 from halobench.reporting.pages.diagnosis_page import diagnosis_page as diagnosis_page
 from halobench.reporting.print_tables.layout import Table as Table
-from halobench.results.random_ray_null import half_space_factor as half_space_factor
-from halobench.results.random_ray_null import half_space_survival as half_space_survival
 from halobench.results.trained_cell import TrainedCell as TrainedCell
 from halobench.results.trained_cell import open_cell as open_cell
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from halobench.analysis.radii_summary import GROUPED, RADII_COLUMNS, summarise_radii
 from halobench.core import plugins
 from halobench.core.errors import Found, require
 from halobench.reporting.labels import calibrator_label, loss_label
@@ -29,7 +30,6 @@ from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles
 from halobench.reporting.table_views import losses_in, posterior_entropies
-from halobench.results.radii_summary import GROUPED, RADII_COLUMNS, summarise_radii
 from halobench.storage.columns import KEYS, TABLE_COLUMNS
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 docs/theory.md derives the KLs, and docs/halos.md explains the rays.
 """
 
+from halobench.analysis.random_ray_null import half_space_factor, half_space_survival
 from halobench.calibration.overlap_theory import (
     mixup_kl_bound,
     nearest_neighbour_kl,
@@ -12,7 +13,6 @@ from halobench.calibration.overlap_theory import (
     two_level_slope,
     uniform_kl,
 )
-from halobench.results.random_ray_null import half_space_factor, half_space_survival
 
 __all__ = [
     "half_space_factor",

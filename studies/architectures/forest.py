@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from halobench.analysis.t_intervals import t_interval
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import base_label, excess_nll, means_of, with_base
@@ -18,7 +19,6 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, draw_panels, empty_page, wrapped
 from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import seeds_note
-from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, PAIRED
 
 FEWEST = 3  # families

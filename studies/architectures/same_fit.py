@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from halobench.analysis.names import Style
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import base_label, excess_nll, mixup_losses
@@ -18,7 +19,6 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.styles import loss_styles
-from halobench.results.names import Style
 from halobench.storage.columns import KEYS
 
 SHORT = "Mixing, or fitting less"

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from published import by_seed
 
+from halobench.analysis.names import LOSSES
 from halobench.reporting.labels import cell_label
-from halobench.results.names import LOSSES
 
 CELLS = {  # with and without label noise: run, data set, model
     "without label noise": (

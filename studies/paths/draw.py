@@ -7,10 +7,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from halobench.analysis import names
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import INK, styled
-from halobench.results import names
 from studies.paths.lengths import OUT, best
 
 LOSSES = {"cross_entropy": "cross_entropy", "mixup2": "mixup2", "mixup5": "mixup5", "forward": "forward_correction"}

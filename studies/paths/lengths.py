@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 
 from halobench import fit_temperature, nll, open_cell
+from halobench.analysis.t_intervals import t_interval
 from halobench.core.seeding import generator
-from halobench.results.t_intervals import t_interval
 from halobench.results.trained_cell import TrainedCell
 from halobench.storage import tables_io
 

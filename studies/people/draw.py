@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from halobench.analysis import names
+from halobench.analysis.t_intervals import t_interval
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import INK, styled
-from halobench.results import names
-from halobench.results.t_intervals import t_interval
 from studies.people.judge import BASE, FULL, MIXED
 from studies.people.measure import ORACLE, OUT
 

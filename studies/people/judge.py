@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from halobench.results.claims.verdicts import adjusted
-from halobench.results.t_intervals import LEVEL, p_value, t_interval
+from halobench.analysis.claims.verdicts import adjusted
+from halobench.analysis.t_intervals import LEVEL, p_value, t_interval
 from halobench.storage import tables_io
 from studies.people.blocks import BLOCKS, SPLITS
 from studies.people.measure import OUT

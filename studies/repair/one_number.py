@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from published import by_seed
 
-from halobench.results.names import CALIBRATIONS
+from halobench.analysis.names import CALIBRATIONS
 
 CLASSES = 16
 LINES = {  # label: (model, calibrator, line style, where the label is put, in points)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from halobench.results.claims.verdicts import adjusted
-from halobench.results.t_intervals import LEVEL, p_values, t_intervals
+from halobench.analysis.claims.verdicts import adjusted
+from halobench.analysis.t_intervals import LEVEL, p_values, t_intervals
 
 TRIALS, FAMILY_TRIALS = 40_000, 20_000
 SEEDS = (3, 5, 10)  # numbers of seeds

@@ -11,9 +11,9 @@ import pytest
 
 from browser.conftest import is_remote
 from conftest import ROOT, tiny_tables
+from halobench.analysis.claims import evaluate, load_claims
 from halobench.reporting.pages.claims_page import FIGURES, claims_html
 from halobench.reporting.rendering import SITE
-from halobench.results.claims import evaluate, load_claims
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 

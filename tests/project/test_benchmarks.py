@@ -28,7 +28,7 @@ def test_the_table_of_measures_holds():
 @pytest.mark.parametrize(
     ("measure", "value", "said"),
     [
-        ("spine, lines", "99,999 (of all kinds)", "It is worse: improve it, or change the table"),
+        ("lines: spine, analysis and desk", "99,999, 1 (of all kinds)", "It is worse: improve it, or change the table"),
         ("files to read for a figure, a key of the configuration, a stage", "1, 1, 99", "It is worse"),
         ("private functions used once", "1", "It is better: change the table"),
         ("files that nobody reads", "1", "in AGENTS.md missing. Enter it"),

@@ -26,10 +26,10 @@ from snakemake.utils import update_config
 
 from compare_tables import VARYING
 from conftest import ROOT, Workspace, needs
+from halobench.analysis.claims import evaluate, load_claims
 from halobench.core.seeding import generator
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Cell
-from halobench.results.claims import evaluate, load_claims
 from halobench.storage.columns import KEYS
 from halobench.storage.records import read_record
 

@@ -263,7 +263,7 @@ def test_a_file_of_wrong_content_ends_the_stage_in_a_line(finished, capsys, wron
 
 
 def test_bad_claims_are_told_before_any_job_and_end_the_stage_in_the_same_line(finished, capsys):
-    """tests/unit/results/test_claims.py has everything that can be wrong with them."""
+    """tests/unit/analysis/test_claims.py has everything that can be wrong with them."""
     place = Path("workflow/claims.yaml")
     place.write_text(place.read_text().replace("table: radii", "table: radi", 1))
     line = (

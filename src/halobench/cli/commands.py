@@ -142,13 +142,13 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _diagnose(args: argparse.Namespace) -> None:
-    from halobench.pipeline.diagnose import run_diagnose
+    from halobench.desk.diagnose import run_diagnose
 
     run_diagnose(args.file, args.seed, args.out, args.floor, args.calibrator, args.independent)
 
 
 def _apply(args: argparse.Namespace) -> None:
-    from halobench.pipeline.apply import run_apply
+    from halobench.desk.apply import run_apply
 
     run_apply(args.calibrator, args.file, args.out, args.trust)
 

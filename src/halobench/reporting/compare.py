@@ -10,6 +10,9 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from halobench.analysis.names import LABELS, METRIC_PARTS, OVER_SAMPLES
+from halobench.analysis.shared_samples import common_seeds, sampling, with_seed_correction
+from halobench.analysis.t_intervals import t_interval
 from halobench.core import console
 from halobench.core.errors import RefusedError, one_of, refuse, require
 from halobench.core.formatting import count, number
@@ -17,9 +20,6 @@ from halobench.core.plugins.facts import of_metric
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell_results import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
-from halobench.results.names import LABELS, METRIC_PARTS, OVER_SAMPLES
-from halobench.results.shared_samples import common_seeds, sampling, with_seed_correction
-from halobench.results.t_intervals import t_interval
 
 SCORE_KEYS = ["labels", "calibrator", "metric"]
 FITTED = "exact"  # the calibrator whose results are compared

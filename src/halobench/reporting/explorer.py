@@ -20,14 +20,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from halobench.analysis import names
+from halobench.analysis.radii_summary import QUARTILES
+from halobench.analysis.shared_samples import seed_corrections
 from halobench.core import console
 from halobench.core.errors import RefusedError, SpecError, one_of, require
 from halobench.reporting import labels, rendering, table_views, terminal
 from halobench.reporting.styles import CALIBRATOR_STYLES, loss_styles
-from halobench.results import names
 from halobench.results.cell_results import CellResults, cells_of_tables, commands, source_specs
-from halobench.results.radii_summary import QUARTILES
-from halobench.results.shared_samples import seed_corrections
 from halobench.storage import files
 from halobench.storage.columns import KEYS, REFERENCE, SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.layout import EXPLORED

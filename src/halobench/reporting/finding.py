@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from halobench.analysis.claims.rules import REGISTERED
+from halobench.analysis.names import VERDICTS
 from halobench.core.formatting import count, interval, number
-from halobench.results.claims.rules import REGISTERED
-from halobench.results.names import VERDICTS
 
 Rows = Iterable[Mapping[Any, Any]]
 

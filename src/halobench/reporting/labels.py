@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from halobench.analysis import names
+from halobench.analysis.identities import Identity, agrees, identities
 from halobench.core.plugins import facts as plugin_facts
 from halobench.reporting import finding
-from halobench.results import names
-from halobench.results.identities import Identity, agrees, identities
 
 FEW = 10  # samples; with fewer, the accuracy of a bin says little
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from halobench.analysis.names import METRICS, NO_LOSS
+from halobench.analysis.shared_samples import seed_corrections
+from halobench.analysis.t_intervals import t_interval
 from halobench.core.formatting import count, interval, number
 from halobench.reporting import labels
 from halobench.reporting.table_views import posterior_entropies
-from halobench.results.names import METRICS, NO_LOSS
-from halobench.results.shared_samples import seed_corrections
-from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import REFERENCE
 
 NOT_USABLE = "oracle"  # fitted to the test data

@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from halobench.analysis.names import THEMES
 from halobench.core import formatting
 from halobench.core.formatting import number
 from halobench.reporting import labels, styles
-from halobench.results.names import THEMES
 from halobench.storage import files
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from halobench.results.t_intervals import t_intervals
+from halobench.analysis.t_intervals import t_intervals
 
 
 def over_seeds(

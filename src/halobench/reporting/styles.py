@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
+from halobench.analysis import names
+from halobench.analysis.names import Style
 from halobench.reporting.labels import ordered, stands_for
-from halobench.results import names
-from halobench.results.names import Style
 
 KNOWN_LOSSES: tuple[str, ...] = tuple(names.LOSSES)
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")

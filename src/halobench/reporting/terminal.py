@@ -14,6 +14,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
+from halobench.analysis.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRICS, REPAIRS
 from halobench.core.console import console, value_text
 from halobench.core.formatting import interval, number
 from halobench.core.specs.calibrator import CALIBRATORS
@@ -21,7 +22,6 @@ from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell_results import CellResults, commands, read_source_spec
-from halobench.results.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRICS, REPAIRS
 from halobench.storage.provenance import short
 
 SHORT = 20  # terminal columns that a text may take up before it is wrapped; no number in one is longer

@@ -14,14 +14,14 @@ from typing import Any
 
 import pandas as pd
 
+from halobench.analysis.identities import COLUMNS as IDENTITIES
+from halobench.analysis.identities import plugin_text
+from halobench.analysis.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
+from halobench.analysis.random_ray_null import ONE, OTHERS, summarise_nulls
+from halobench.analysis.shared_samples import sampling, with_seed_correction
 from halobench.core.errors import SpecError
 from halobench.core.plugins.facts import facts
-from halobench.results.identities import COLUMNS as IDENTITIES
-from halobench.results.identities import plugin_text
 from halobench.results.job_and_fit_tables import RECORD_KEYS, fit_rows, fits_table, job_row, jobs_table, source_rows
-from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
-from halobench.results.random_ray_null import ONE, OTHERS, summarise_nulls
-from halobench.results.shared_samples import sampling, with_seed_correction
 from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.files import read_bytes, reading
 from halobench.storage.layout import ORIGINS, STAGES

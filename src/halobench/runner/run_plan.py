@@ -143,7 +143,7 @@ def check_claims(path: Path | str, config: Config) -> None:
 
     Claims are judged only after everything else has been computed, so problems would otherwise appear late.
     """
-    from halobench.results.claims import check_computed, load_claims
+    from halobench.analysis.claims import check_computed, load_claims
 
     calibrators = (*CALIBRATORS, *plugins.names("calibrators"), *config.calibrate.names)
     try:

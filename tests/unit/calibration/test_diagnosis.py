@@ -30,7 +30,7 @@ from halobench.calibration.repair.groups import Groups
 from halobench.calibration.scores.metric import nll, softmax
 from halobench.cli.main import main
 from halobench.core.extras import MissingExtraError
-from halobench.pipeline.diagnose import run_diagnose
+from halobench.desk.diagnose import run_diagnose
 from unit.calibration.builders import drawn, torch_lbfgs
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 

@@ -16,7 +16,7 @@ from halobench import Calibrator, diagnose, diagnose_file, fit_partner, fit_temp
 from halobench.calibration import floor as module
 from halobench.calibration.floor import USUAL_FLOOR, Floor, fit_floor, floored
 from halobench.core.errors import SpecError
-from halobench.pipeline.apply import run_apply
+from halobench.desk.apply import run_apply
 from unit.calibration.builders import drawn
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 

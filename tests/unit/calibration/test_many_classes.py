@@ -13,7 +13,7 @@ from halobench.calibration.calibrators import auto
 from halobench.calibration.diagnosis.parts import confusions
 from halobench.calibration.repair import newton
 from halobench.core.errors import SpecError
-from halobench.pipeline import diagnose as command
+from halobench.desk import diagnose as command
 from unit.calibration.builders import drawn
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 

@@ -28,7 +28,7 @@ from halobench.calibration.repair import families
 from halobench.core.errors import SpecError
 from halobench.core.plugins import find
 from halobench.core.plugins.kinds import kinds
-from halobench.pipeline import apply
+from halobench.desk import apply
 from unit.calibration.builders import drawn
 
 KEPT = Path(__file__).parent / "saved_calibrators"  # written by version 0.2.0

@@ -125,7 +125,7 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
 @pytest.mark.process
 def test_what_needs_no_torch_imports_none():
     modules = (
-        *("calibration.calibrate_cell", "results.aggregate", "results.claims", "reporting.pages.overview"),
+        *("calibration.calibrate_cell", "results.aggregate", "analysis.claims", "reporting.pages.overview"),
         *("reporting.plotting.panel_grid", "experiment.config_loader", "runner.validation", "pipeline.stage"),
         *("cli.main", "results.status", "runner.run", "runner.rule_inputs"),
     )

@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console, Group
 from scipy import stats
 
+from halobench.analysis.claims import Claim, evaluate
+from halobench.analysis.shared_samples import sampling, with_seed_correction
 from halobench.core.errors import SpecError
 from halobench.core.specs.codec import parse
 from halobench.reporting import compare
 from halobench.results.cell_results import CellResults
-from halobench.results.claims import Claim, evaluate
-from halobench.results.shared_samples import sampling, with_seed_correction
 
 RESAMPLED, DISJOINT, DRAWN = {}, {"test_block": True}, {"distribution": "overlap"}
 CLAIM = {

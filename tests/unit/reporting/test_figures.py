@@ -15,6 +15,7 @@ from matplotlib.markers import MarkerStyle
 from scipy import stats
 
 import synthetic
+from halobench.analysis.names import PROBES, REPAIRS
 from halobench.core import plugins
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import labels as names
@@ -25,7 +26,6 @@ from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import FAINT, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, calibrator_style, loss_styles
-from halobench.results.names import PROBES, REPAIRS
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 from synthetic import beside_posthoc, drawn, made, plain, texts, words
 

@@ -16,6 +16,8 @@ from scipy import stats
 
 import synthetic
 from conftest import ROOT
+from halobench.analysis import names
+from halobench.analysis.claims import evaluate, load_claims
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.experiment import code_version
@@ -27,8 +29,7 @@ from halobench.reporting.pages import files_pages, leaderboard, overview
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
 from halobench.reporting.print_tables import layout
-from halobench.results import job_and_fit_tables, names
-from halobench.results.claims import evaluate, load_claims
+from halobench.results import job_and_fit_tables
 from halobench.runner import end_of_run
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS

@@ -17,6 +17,7 @@ from scipy import stats
 from scipy.stats import entropy
 
 import synthetic
+from halobench.analysis.names import REPAIRS
 from halobench.calibration.calibrate_cell import calibrate
 from halobench.core import plugins
 from halobench.core.errors import SpecError
@@ -28,7 +29,6 @@ from halobench.reporting import labels as names
 from halobench.reporting import table_views, terminal
 from halobench.reporting.print_tables import layout, scores
 from halobench.reporting.print_tables.layout import Value
-from halobench.results.names import REPAIRS
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import METRICS_COLUMNS, TABLE_COLUMNS
 

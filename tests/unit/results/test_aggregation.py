@@ -16,14 +16,15 @@ import pytest
 from scipy import stats
 
 from conftest import ROOT
+from halobench.analysis import radii_summary, shared_samples
+from halobench.analysis.claims import evaluate, load_claims
+from halobench.analysis.random_ray_null import summarise_nulls
+from halobench.analysis.t_intervals import t_interval
 from halobench.core.errors import SpecError
 from halobench.probing.probe import CURVES
 from halobench.reporting import seed_statistics
-from halobench.results import aggregate, radii_summary, shared_samples
-from halobench.results.claims import evaluate, load_claims
+from halobench.results import aggregate
 from halobench.results.job_and_fit_tables import temperature
-from halobench.results.random_ray_null import summarise_nulls
-from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import tables_io
 from halobench.storage.columns import METRICS_COLUMNS

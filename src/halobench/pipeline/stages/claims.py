@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from halobench.analysis.claims import claims_digest, evaluate, load_claims
 from halobench.pipeline.stage import Code, stage
 from halobench.reporting import finding, labels, rendering
 from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.pages.claims_page import claims_html
-from halobench.results.claims import claims_digest, evaluate, load_claims
 from halobench.storage import tables_io
 from halobench.storage.layout import TABLES
 
@@ -30,7 +30,7 @@ STAGE = {
         "reporting.rendering",
         "reporting.answers.answers",
         "reporting.pages.claims_page",
-        "results.claims",
+        "analysis.claims",
     ],
 }
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from halobench.analysis.names import NO_LOSS, Style
+from halobench.analysis.shared_samples import seed_corrections
 from halobench.core.formatting import count, number, within
 from halobench.core.plugins.facts import facts
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.takeaways import MLP
 from halobench.reporting.leaders import preferred_labels
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.results.names import NO_LOSS, Style
-from halobench.results.shared_samples import seed_corrections
 from halobench.storage.columns import KEYS, REFERENCE
 
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from halobench.analysis.identities import architectures
 from halobench.core.formatting import count, within
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
@@ -37,7 +38,6 @@ from halobench.reporting.answers.answer import (
 )
 from halobench.reporting.answers.takeaways import takeaway
 from halobench.reporting.styles import loss_styles
-from halobench.results.identities import architectures
 from halobench.storage.columns import KEYS, PAIRED
 
 MIXUP, OTHER = "Does Mixup do better?", "Does another loss do better?"

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from halobench.analysis.identities import architectures, identities
+from halobench.analysis.names import Style
 from halobench.core.plugins.facts import stem
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import (
@@ -26,8 +28,6 @@ from halobench.reporting.answers.answer import (
     with_base,
 )
 from halobench.reporting.answers.takeaways import takeaway
-from halobench.results.identities import architectures, identities
-from halobench.results.names import Style
 from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
 
 QUESTION = "How far does certainty reach?"

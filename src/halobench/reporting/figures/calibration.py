@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from halobench.analysis.names import Style
 from halobench.core.formatting import count
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import labels, table_views
@@ -18,7 +19,6 @@ from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_p
 from halobench.reporting.plotting.style import GREY, styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
-from halobench.results.names import Style
 from halobench.storage.columns import REFERENCE
 
 SHORT = "Calibration"

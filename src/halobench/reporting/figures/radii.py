@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from halobench.analysis.names import Style
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import FAINT, GREY, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles
-from halobench.results.names import Style
 
 SHORT = "Radii of certainty and decision"
 CATEGORY = "2 Neighbourhoods"

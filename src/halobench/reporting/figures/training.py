@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from halobench.analysis.names import Style
 from halobench.reporting import table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import INK, styled
 from halobench.reporting.styles import loss_styles
-from halobench.results.names import Style
 
 SHORT = "Training"
 CATEGORY = "4 Training"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.analysis.names import OVER_SEEDS
 from halobench.core.formatting import interval, number
 from halobench.reporting import finding, labels
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
-from halobench.results.names import OVER_SEEDS
 
 OWN = "by its own interval"
 CLAIMS_PAGE_COLUMNS = (

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from halobench.analysis.names import REPAIRS
 from halobench.calibration.diagnosis.result import Diagnosis
 from halobench.calibration.diagnosis.text import OTHERS, label
 from halobench.calibration.repair.trials import Gain
 from halobench.core.formatting import interval, number
 from halobench.reporting.rendering import render
 from halobench.reporting.styles import calibrator_style
-from halobench.results.names import REPAIRS
 
 SCORED = {"nll": "NLL", "error": "error", "brier": "Brier score", "ece": "ECE"}
 

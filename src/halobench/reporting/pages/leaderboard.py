@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.analysis.names import OVER_SEEDS
+from halobench.analysis.t_intervals import t_intervals
 from halobench.core.formatting import interval
 from halobench.reporting import labels
 from halobench.reporting.leaders import Compared, compared, leader
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
-from halobench.results.names import OVER_SEEDS
-from halobench.results.t_intervals import t_intervals
 
 OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking metric
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from halobench.analysis import names
 from halobench.core.formatting import count, duration, number
 from halobench.core.plugins import facts as plugin_facts
 from halobench.core.specs.calibrator import CALIBRATORS
@@ -18,7 +19,6 @@ from halobench.reporting.pages import files_pages
 from halobench.reporting.pages.leaderboard import leaderboard_page
 from halobench.reporting.pages.questions import details, questions
 from halobench.reporting.rendering import FILTERS, Column, Entry, Line, choices, render
-from halobench.results import names
 from halobench.storage.provenance import short
 
 CELL = ("dataset", "model", "loss")

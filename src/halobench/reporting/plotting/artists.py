@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from halobench.analysis.names import Style
 from halobench.reporting.labels import calibrator_label, loss_label, model_label
 from halobench.reporting.plotting.style import GREY, INK
-from halobench.results.names import Style
 
 BAND = 0.18  # opacity of a band
 HELD_OUT = (0, (3, 2))  # dashes of lines around held-out samples

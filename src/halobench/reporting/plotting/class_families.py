@@ -11,12 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from halobench.analysis.names import DATASETS, Style
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.results.names import DATASETS, Style
 from halobench.storage.columns import KEYS, REFERENCE
 
 GROWTH = 3  # fewer class counts aren't joined by lines, since two points always lie on a line

@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from halobench.analysis.names import Style
 from halobench.reporting import labels, table_views
 from halobench.reporting.labels import FEW
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid
 from halobench.reporting.plotting.style import FAINT, INK
 from halobench.reporting.seed_statistics import named
-from halobench.results.names import Style
 
 
 def draw_diagrams(

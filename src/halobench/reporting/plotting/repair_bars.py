@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from halobench.analysis.names import NO_LOSS, REPAIRS
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import wrapped
 from halobench.reporting.plotting.style import GREY, INK
-from halobench.results.names import NO_LOSS, REPAIRS
 
 BAR = 0.24  # height of a bar, in inches
 LABEL = 1.7  # width of a data set's name, in inches

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from halobench.analysis.names import Style
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import INK
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.results.names import Style
 
 FAR = 3  # times the largest other mean: the paper's fit isn't drawn beyond this
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}

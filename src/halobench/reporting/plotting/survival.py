@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from halobench.analysis.names import PROBES, Style
+from halobench.analysis.random_ray_null import ONE, OTHERS
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import FAINT, INK
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.results.names import PROBES, Style
-from halobench.results.random_ray_null import ONE, OTHERS
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 WORST = ("certified", "adversarial")

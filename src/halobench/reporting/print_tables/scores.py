@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.analysis import names
 from halobench.core.formatting import within
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.results import names
 from halobench.storage.columns import REFERENCE
 
 PAPER_METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from halobench.analysis.names import REPAIRS
 from halobench.reporting import labels
 from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Part, Table
-from halobench.results.names import REPAIRS
 from halobench.storage.columns import REFERENCE
 
 SHORT = "What could repair it"

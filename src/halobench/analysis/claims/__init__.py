@@ -37,7 +37,7 @@ The rules, in short:
 
 from __future__ import annotations
 
-from halobench.results.claims.rules import Claim, check_computed, claims_digest, load_claims
-from halobench.results.claims.verdicts import evaluate, verdict
+from halobench.analysis.claims.rules import Claim, check_computed, claims_digest, load_claims
+from halobench.analysis.claims.verdicts import evaluate, verdict
 
 __all__ = ["Claim", "check_computed", "claims_digest", "evaluate", "load_claims", "verdict"]

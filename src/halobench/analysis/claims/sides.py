@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.results.claims.rules import COMPARISON, ROW_COLUMNS, Claim, described
-from halobench.results.radii_summary import QUARTILES
+from halobench.analysis.claims.rules import COMPARISON, ROW_COLUMNS, Claim, described
+from halobench.analysis.radii_summary import QUARTILES
 from halobench.storage.columns import DATASET, KEYS, PAIRED, REFERENCE
 
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, "!=": np.not_equal, ">": np.greater, "<": np.less}

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 import synthetic
+from halobench.analysis.claims import evaluate, load_claims
+from halobench.analysis.identities import architectures, identities, plugin_text
 from halobench.core.errors import SpecError
 from halobench.core.plugins.facts import named
 from halobench.reporting import labels, styles
 from halobench.reporting.figures import training
-from halobench.results.claims import evaluate, load_claims
-from halobench.results.identities import architectures, identities, plugin_text
 
 
 def runs(**losses: dict) -> pd.DataFrame:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from halobench.analysis.radii_summary import QUARTILES, summarise_radii
+from halobench.analysis.random_ray_null import half_space_factor, half_space_survival, summarise_nulls
 from halobench.core.errors import SpecError
-from halobench.results.radii_summary import QUARTILES, summarise_radii
-from halobench.results.random_ray_null import half_space_factor, half_space_survival, summarise_nulls
 from halobench.storage.columns import SURVIVAL_COLUMNS
 
 

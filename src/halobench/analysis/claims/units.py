@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.results.claims.rules import CLASSES, Claim, described
-from halobench.results.claims.sides import ClaimTables, NotTested, side_cells
+from halobench.analysis.claims.rules import CLASSES, Claim, described
+from halobench.analysis.claims.sides import ClaimTables, NotTested, side_cells
 from halobench.storage.columns import PAIRED, REFERENCE
 
 

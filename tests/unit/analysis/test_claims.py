@@ -11,11 +11,11 @@ import pytest
 import yaml
 from scipy import stats
 
+from halobench.analysis.claims import Claim, check_computed, claims_digest, evaluate, load_claims, verdict
+from halobench.analysis.t_intervals import t_interval
 from halobench.core.errors import SpecError
 from halobench.core.specs.codec import parse
 from halobench.reporting import finding
-from halobench.results.claims import Claim, check_computed, claims_digest, evaluate, load_claims, verdict
-from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import CLAIM_COLUMNS
 
 CLAIMS = Path(__file__).parents[3] / "workflow/claims.yaml"

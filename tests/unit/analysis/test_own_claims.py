@@ -7,8 +7,8 @@ import copy
 import pytest
 import yaml
 
+from halobench.analysis.claims import load_claims
 from halobench.core.errors import SpecError
-from halobench.results.claims import load_claims
 
 SHORT = {
     "name": "less_nll",

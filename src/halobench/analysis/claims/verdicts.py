@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.analysis.claims.rules import Claim, resolved
+from halobench.analysis.claims.sides import ClaimTables, NotTested
+from halobench.analysis.claims.units import measure, reasons, untestable
+from halobench.analysis.shared_samples import common_seeds
+from halobench.analysis.t_intervals import LEVEL, p_value, t_interval
 from halobench.core.errors import SpecError
-from halobench.results.claims.rules import Claim, resolved
-from halobench.results.claims.sides import ClaimTables, NotTested
-from halobench.results.claims.units import measure, reasons, untestable
-from halobench.results.shared_samples import common_seeds
-from halobench.results.t_intervals import LEVEL, p_value, t_interval
 from halobench.storage.columns import CLAIM_COLUMNS
 
 NUMBERS = ("estimate", "low", "high", "margin", "seed_correction", "p", "holm", "least", "most")

@@ -15,16 +15,25 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import AfterValidator, Field
 
+from halobench.analysis.claims.short_form import filled_in
+from halobench.analysis.identities import COLUMNS as PLUGINS
+from halobench.analysis.identities import KIND_OF, plugin_text
+from halobench.analysis.names import (
+    CALIBRATIONS,
+    DATASETS,
+    LOSSES,
+    METRIC_PARTS,
+    MODELS,
+    PROBES,
+    REGION_METRICS,
+    THEMES,
+)
+from halobench.analysis.radii_summary import QUARTILES, SCALES
 from halobench.core import plugins
 from halobench.core.errors import SpecError, check_name, naming, one_of, refuse, require
 from halobench.core.formatting import within
 from halobench.core.plugins.facts import of_metric
 from halobench.core.specs.codec import Number, Text, parse, spec, to_json
-from halobench.results.claims.short_form import filled_in
-from halobench.results.identities import COLUMNS as PLUGINS
-from halobench.results.identities import KIND_OF, plugin_text
-from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, METRIC_PARTS, MODELS, PROBES, REGION_METRICS, THEMES
-from halobench.results.radii_summary import QUARTILES, SCALES
 from halobench.storage.columns import REFERENCE, SURVIVAL_COLUMNS, TABLE_COLUMNS
 
 # How the registration of a claim may begin.
