@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HOMES = {
+    "analysis.random_ray_null": ("half_space_factor", "half_space_survival"),
     "calibration.calibrators.exact": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
     "calibration.calibrators.paper": ("fit_paper",),
     "calibration.scores.metric": ("ace", "reliability", "softmax"),
@@ -47,7 +48,6 @@ _HOMES = {
     "probing.rays": ("Rays", "TrainingPoints", "towards"),
     "reporting.pages.diagnosis_page": ("diagnosis_page",),
     "reporting.print_tables.layout": ("Table",),
-    "analysis.random_ray_null": ("half_space_factor", "half_space_survival"),
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -128,6 +128,8 @@ def declared(name: str) -> Stage:
     place = f"{plugin.path.name}: STAGE"
     for key in ("of", "writes", "code"):
         refuse(not said.get(key), place, f"has no `{key}`; add it, as `halobench.storage.layout.Stage` describes it")
+    for key in ("name", "record"):
+        refuse(key in said, f"{place}.{key}", "follows from the file's name and `of`; leave it out")
     with naming(place):
         stage = parse(Stage, {**said, "name": name})
     bad = [file for file in (*stage.writes, *stage.may_write) if file == f"{name}.json" or "/" in file]

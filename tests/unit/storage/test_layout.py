@@ -50,11 +50,13 @@ def test_stages_come_in_an_order_in_which_each_reads_what_earlier_ones_write():
 
 BAD = {
     "an unknown key": ({"wries": ["a.csv"]}, r"train\.py: STAGE\.wries = .*did you mean 'writes'"),
+    "a record of its own": ({"record": "runs/{foo}/e.json"}, r"train\.py: STAGE\.record: follows from the file's name"),
+    "a name of its own": ({"name": "other"}, r"train\.py: STAGE\.name: follows from the file's name"),
     "a text in place of a list": ({"writes": "a.csv"}, r"train\.py: STAGE\.writes = 'a\.csv': expected a list"),
     "a number in a list": ({"writes": ["a.csv", 3]}, r"train\.py: STAGE\.writes\[1\] = 3: expected a string"),
     "a text in place of files": (
         {"reads": {"source": "a.csv"}},
-        r"train\.py: STAGE\.reads\.source = 'a\.csv': expected a",
+        r"train\.py: STAGE\.reads\.source = 'a\.csv': expected a list",
     ),
     "no memory": ({"memory": -5}, r"train\.py: STAGE\.memory = -5: expected at least 1"),
     "a wrong unit": ({"of": "cel"}, r"train\.py: STAGE\.of = 'cel': expected one of cell, .*did you mean 'cell'"),
