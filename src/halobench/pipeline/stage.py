@@ -55,8 +55,13 @@ class StageRun:
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def write(self, *contents: Any) -> None:
-        """Write the stage's outputs, each in the format that its suffix names."""
+        """Write the stage's declared outputs, in their order, each in the format that its suffix names."""
+        names = ", ".join(path.name for path in self.outputs)
+        what = f"run writes {len(contents)} of the files in STAGE; write all, in this order: {names}"
+        refuse(len(contents) != len(self.outputs), f"stages.{self.name}", what)
         for path, content in zip(self.outputs, contents, strict=True):
+            what = f"has no writer here; write it by `job.outputs`, or choose one of {', '.join(_WRITERS)}"
+            refuse(path.suffix not in _WRITERS, path.name, what)
             _WRITERS[path.suffix](path, content)
 
     def claim_folder(self) -> None:
@@ -120,6 +125,8 @@ def _checksums(name: str, reads: Mapping[str, Path]) -> dict[str, str]:
         if path.is_file():
             found[source] = files.checksum(path)
             continue
+        what = f"run reads files of {source}, which `reads` in the STAGE of {name} doesn't list; add them there"
+        refuse(source not in STAGES[name].reads, f"stages.{name}", what)
         check_folder(source, path)
         for file in STAGES[name].reads[source]:
             refuse(not (path / file).exists(), str(path / file), f"no such file; `halobench stage {source}` writes it")

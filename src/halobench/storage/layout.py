@@ -31,6 +31,8 @@ PARAMETERS = (
 )
 OPTION_OF = {"folder": "run", "slots": "slots-per-gpu"}
 CELL = "{dataset}/{model}/{loss}/seed{seed}"
+FILE = re.compile(r"(\{\}|[\w-]+)(\.\w+)+")  # the name of a file that a stage writes
+TARGET = re.compile(r"[a-z_]*")
 
 
 @dataclass(frozen=True)
@@ -124,20 +126,22 @@ class Stage:
 def declared(name: str) -> Stage:
     """Return a stage as its file declares it; SpecError is raised if a key or a value is wrong."""
     plugin = plugins.find("stages", name)
-    said: Mapping[str, Any] = plugin.constants.get("STAGE", {})
+    said: Any = plugin.constants.get("STAGE", {})
     place = f"{plugin.path.name}: STAGE"
+    require(isinstance(said, Mapping), place, said, "a mapping with the keys of `halobench.storage.layout.Stage`")
     for key in ("of", "writes", "code"):
         refuse(not said.get(key), place, f"has no `{key}`; add it, as `halobench.storage.layout.Stage` describes it")
     for key in ("name", "record"):
         refuse(key in said, f"{place}.{key}", "follows from the file's name and `of`; leave it out")
     with naming(place):
         stage = parse(Stage, {**said, "name": name})
-    bad = [file for file in (*stage.writes, *stage.may_write) if file == f"{name}.json" or "/" in file]
-    refuse(
-        bad,
-        f"{place}.writes",
-        f"has {', '.join(bad)}; list files in the folder of its record, {name}.json, without it",
-    )
+    written = [*stage.writes, *stage.may_write]
+    for file in written:
+        named = "{}" not in file or "{}" in PurePosixPath(stage.record).name
+        good = FILE.fullmatch(file) and named and file != f"{name}.json"
+        what = "the name of a file in the folder of its record, with a suffix; it isn't the record itself"
+        require(good and written.count(file) == 1, f"{place}.writes", file, f"{what}, and is listed once")
+    require(TARGET.fullmatch(stage.target), f"{place}.target", stage.target, "lower-case letters and _")
     unknown = [module for module in stage.code if not _is_module(module)]
     refuse(unknown, f"{place}.code", f"names {', '.join(unknown)}, which isn't a module of halobench; correct it")
     unknown = [each for each in plugin.options or () if each not in PARAMETERS]
@@ -148,7 +152,7 @@ def declared(name: str) -> Stage:
 
 def _is_module(dotted: str) -> bool:
     path = PACKAGE.joinpath(*dotted.split("."))
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+    return "/" not in dotted and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
 
 
 def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
@@ -182,7 +186,7 @@ def _check_apart(stages: Iterable[Stage]) -> None:
             f"stages.{stage.name}: target",
             f"a rule is named {stage.target}; choose another name",
         )
-        for path in stage.paths(stage.key):
+        for path in [*stage.paths(stage.key), *stage.files(stage.may_write, stage.key)]:
             other = writers.setdefault(path, stage.name)
             refuse(
                 other != stage.name,
@@ -198,6 +202,10 @@ def _with_files(stage: Stage, known: Mapping[str, Stage]) -> Stage:
         place = f"stages.{stage.name}"
         refuse(source not in known, place, f"reads files of {source!r}, which isn't a stage; name one of {list(known)}")
         few, writes = known[source].cells, known[source].writes
+        found = {"source": {"dataset"}, "weights": {"model"}}.get(source, set(known[source].names))
+        shared = found <= set(stage.names) or stage.of == "run" or stage.name == "manifest"
+        what = f"reads files of {source}, one per {' and '.join(sorted(found))}, which don't identify its own jobs"
+        refuse(not shared, place, f"{what}; leave it out, or choose another `of`")
         apart = stage.of == "cell" and few not in ("", stage.cells)
         refuse(apart, place, f"reads files of {source}, which runs on some cells only; set its `cells` to {few!r}, too")
         unknown = [pattern for pattern in patterns if not fnmatch.filter(writes, pattern)]

@@ -132,3 +132,17 @@ def test_seconds_of_earlier_processes_count(tmp_path):
         running.seconds = 100.0
     seconds = records.read_record(tmp_path / "source.json")["seconds"]
     assert 100.0 <= seconds <= 100.0 + time.perf_counter() - began + 0.001
+
+
+def test_what_a_stage_writes_against_its_declaration_is_named(tmp_path):
+    running = StageRun("source", tmp_path / "source.json", SPEC, None, {}, [], [tmp_path / "entropy.txt"])
+    with pytest.raises(SpecError, match=r"source: run writes 0 of the files in STAGE; .* in this order: entropy\.txt"):
+        running.write()
+    with pytest.raises(SpecError, match=r"entropy\.txt: has no writer here; .* choose one of \.json, \.csv"):
+        running.write({})
+
+
+def test_files_that_a_stage_reads_against_its_declaration_are_named(tmp_path):
+    told = r"stages\.source: run reads files of train, which `reads` in the STAGE of source doesn't list"
+    with pytest.raises(SpecError, match=told), stage("source", tmp_path, SPEC, reads={"train": tmp_path}):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -81,11 +82,23 @@ BAD = {
         r"train\.py: STAGE\.code: names training\.cel, which isn't a module",
     ),
     "no output": ({"writes": []}, r"train\.py: STAGE: has no `writes`; add it"),
-    "its record": (
-        {"writes": ["train.json"]},
-        r"train\.py: STAGE\.writes: has train\.json; list files in the folder",
+    **{
+        f"the file {bad!r}": (
+            {"writes": ["a.csv", bad]},
+            rf"train\.py: STAGE\.writes = {re.escape(repr(bad))}: expected the name of a file",
+        )
+        for bad in ("train.json", "../a.csv", "a_{x}.csv", "{}.csv", "a", "", "a.csv")
+    },
+    "a file of another stage that it may write": (
+        {"may_write": ["metrics.csv"]},
+        r"stages\.(train|calibrate): (calibrate|train) writes metrics\.csv there, too",
     ),
-    "another folder": ({"writes": ["../a.csv"]}, r"train\.py: STAGE\.writes: has \.\./a\.csv; list files in"),
+    "files of cells, for a data set": (
+        {"of": "dataset", "reads": {"calibrate": ["metrics.csv"]}},
+        r"stages\.train: reads files of calibrate, one per dataset and loss and model and seed, which don't identify",
+    ),
+    "a path as a module": ({"code": ["training/train_cell"]}, r"STAGE\.code: names training/train_cell, which isn't a"),
+    "a target of two words": ({"target": "all cells"}, r"STAGE\.target = 'all cells': expected lower-case letters"),
     "a file of another stage": (
         {"writes": ["model.safetensors", "logits.safetensors", "metrics.csv"]},
         r"stages\.train: calibrate writes metrics\.csv there, too; rename it|stages\.calibrate: train writes",
