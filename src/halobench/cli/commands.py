@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.cli import options
+from halobench.runner.stage_options import file, folder, number, read_json
 
 RUN = """Accepts all Snakemake arguments and resumes an interrupted run. Of the jobs that a dead run left in
 SLURM's queue, it cancels those that are pending and waits for those that are running.
@@ -219,37 +220,37 @@ def add(commands: Any) -> None:
         options.add(parser, "results", required=False, default=RESULTS, help=what)
     verify = command("verify", "Compare results with the checksums in their records.", run=_verify)
     what = "the results folder (default: results)"
-    verify.add_argument("results", nargs="?", **options.folder(what, default=RESULTS))
+    verify.add_argument("results", nargs="?", **folder(what, default=RESULTS))
     verify.add_argument("--remove", action="store_true", help="remove faulty results, so that they are computed again")
 
     check = command("check", "Try a plug-in on small data, in seconds.", CHECK, run=_check)
     check.add_argument("what", metavar="FILE or KIND", help="a plug-in's file in the package, or a kind of plug-in")
     check.add_argument("name", metavar="NAME", nargs="?", help="the name or module:object of a plug-in of that kind")
     what = "its options, as JSON or @FILE"
-    check.add_argument("--options", type=options.read_json, default={}, metavar="JSON", help=what)
+    check.add_argument("--options", type=read_json, default={}, metavar="JSON", help=what)
     options.add(check, "tables", required=False, help="an experiment's tables, which figures and tables need")
 
     what = "Write the cells' predictions in CalArena's layout (HDF5)."
     export = command("export", what, EXPORT, run=_export)
-    export.add_argument("file", **options.file("the file to write, such as ours.h5"))
+    export.add_argument("file", **file("the file to write, such as ours.h5"))
     what = "the results folder (default: results)"
     options.add(export, "results", required=False, default=RESULTS, help=what)
 
     command("doctor", "Say what a run on this machine would use, and what stands in its way.", DOCTOR, run=_doctor)
 
     diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
-    diagnose.add_argument("file", **options.file("logits and labels: an .npz, .pt, .csv or .parquet file"))
+    diagnose.add_argument("file", **file("logits and labels: an .npz, .pt, .csv or .parquet file"))
     options.add(diagnose, "seed", required=False, default=0, help="the seed of folds and resamples (default: 0)")
     options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")
     what = "a number to add to probabilities if some are 0 (default: fitted); 0 rules such classes out"
-    diagnose.add_argument("--floor", type=options.at_least(0, float, "a number"), metavar="P", help=what)
+    diagnose.add_argument("--floor", **number(0, float, "a number", what, "P"))
     what = "fit and save this calibrator (such as none, exact or partner), whatever is recommended"
     diagnose.add_argument("--calibrator", metavar="NAME", help=what)
     what = "the validation samples are independent draws: don't suspect that some are copies or belong together"
     diagnose.add_argument("--independent", action="store_true", help=what)
 
     apply = command("apply", "Calibrate new logits by a saved calibrator.", APPLY, run=_apply)
-    apply.add_argument("calibrator", **options.file("a calibrator, such as calibrator.npz of `halobench diagnose`"))
-    apply.add_argument("file", **options.file("logits or probabilities: an .npz, .npy, .csv or .parquet file"))
-    apply.add_argument("--out", required=True, **options.file("where to write; the suffix is that of the input"))
+    apply.add_argument("calibrator", **file("a calibrator, such as calibrator.npz of `halobench diagnose`"))
+    apply.add_argument("file", **file("logits or probabilities: an .npz, .npy, .csv or .parquet file"))
+    apply.add_argument("--out", required=True, **file("where to write; the suffix is that of the input"))
     apply.add_argument("--trust", action="store_true", help="run the plug-in that the calibrator names")

@@ -7,6 +7,7 @@ from typing import Any
 
 from halobench.cli import options
 from halobench.core import plugins
+from halobench.runner.stage_options import options_of
 from halobench.storage.layout import STAGES
 
 EXAMPLES = {
@@ -26,8 +27,8 @@ def add(commands: Any) -> None:
     for name in sorted(plugins.names("stages"), key=[*STAGES].index):
         stage = plugins.find("stages", name)
         command = options.command(names, name, stage.summary, EXAMPLES.get(name, ""), run=_run)
-        for parameter, default in (stage.options or {}).items():
-            options.add(command, parameter, required=default is ...)
+        for parameter in options_of(name):
+            options.add(command, parameter, required=(stage.options or {})[parameter] is ...)
 
 
 def _run(args: argparse.Namespace) -> None:

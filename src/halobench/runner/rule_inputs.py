@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from snakemake.exceptions import WorkflowError
@@ -45,9 +45,10 @@ from halobench.runner.run_plan import (
     prepared,
     set_search_paths,
 )
+from halobench.runner.stage_options import RuleJob, flag, options_of
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
-from halobench.storage.layout import OPTION_OF, STAGES, TARGETS, Stage
+from halobench.storage.layout import STAGES, TARGETS, Stage
 from halobench.storage.manifest import list_files
 
 
@@ -210,11 +211,11 @@ class RuleInputs:
 
     def command(self, stage: str, name: str = "") -> Callable[..., str]:
         """Return a function that returns a job's command, whose options are the parameters of the stage's function."""
-        options = plugins.find("stages", stage).options or {}
+        options = options_of(stage)
 
         def command(wildcards: Any, input: Any, output: Any, resources: Any) -> str:
-            job = _RuleJob(self, STAGES[stage], name, wildcards, input, output, resources)
-            given = ([f"--{OPTION_OF.get(each, each)}", str(VALUES[each](job))] for each in options)
+            job = RuleJob(self, STAGES[stage], name, wildcards, input, output, resources)
+            given = ([flag(each), str(option.value(job))] for each, option in options.items())
             return shlex.join(["halobench", "stage", stage, *itertools.chain(*given)])
 
         return command
@@ -320,42 +321,3 @@ class RuleInputs:
     def runs_here(self, stage: Stage) -> bool:
         """Return whether a stage is never sent to a cluster: it uses no device, and ``submit`` doesn't list it."""
         return not stage.device and stage.name not in self.config.submit
-
-
-class _RuleJob(NamedTuple):
-    """A job as Snakemake knows it."""
-
-    inputs: RuleInputs
-    stage: Stage
-    name: str
-    wildcards: Any
-    input: Any
-    output: Any
-    resources: Any
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(self.output.record)
-
-    @property
-    def tables(self) -> str:
-        scope, experiment = self.wildcards.get("scope", ""), self.wildcards.get("experiment", "")
-        return os.path.normpath(f"{self.inputs.results}/{scope}tables/{experiment}")
-
-
-# What a rule gives to a parameter of its stage's function.
-VALUES: Mapping[str, Callable[[_RuleJob], Any]] = {
-    "spec": lambda job: job.inputs.spec(job.stage.name, job.name)(job.wildcards),
-    "code": lambda job: job.inputs.code(job.stage.name, job.name)(job.wildcards),
-    "seed": lambda job: job.wildcards.seed,
-    "source": lambda job: os.path.dirname(job.input.source),
-    "weights": lambda job: job.input.weights or "",
-    "folder": lambda job: job.folder,
-    "out": lambda job: job.output.record if job.stage.each else job.folder,
-    "manifest": lambda job: job.input.manifest,
-    "results": lambda job: job.inputs.results,
-    "claims": lambda job: job.input.claims,
-    "tables": lambda job: job.tables,
-    "every": lambda job: job.resources.get("checkpoint_seconds", 60),
-    "slots": lambda job: job.resources.get("slots_per_gpu", 1),
-}

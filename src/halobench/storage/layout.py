@@ -23,13 +23,6 @@ from halobench.core.errors import RefusedError, naming, one_of, refuse, require
 from halobench.core.plugins.kinds import PACKAGE, kinds
 from halobench.core.specs.codec import Count, Flag, Text, parse, spec
 
-# The parameters that stages' functions may have, which are options of `halobench stage`; and the options whose names
-# differ.
-PARAMETERS = (
-    *("spec", "code", "seed", "source", "folder", "out", "weights"),
-    *("manifest", "results", "claims", "tables", "every", "slots"),
-)
-OPTION_OF = {"folder": "run", "slots": "slots-per-gpu"}
 CELL = "{dataset}/{model}/{loss}/seed{seed}"
 FILE = re.compile(r"(\{\}|[\w-]+)(\.\w+)+")  # the name of a file that a stage writes
 TARGET = re.compile(r"[a-z_]*")
@@ -144,9 +137,6 @@ def declared(name: str) -> Stage:
     require(TARGET.fullmatch(stage.target), f"{place}.target", stage.target, "lower-case letters and _")
     unknown = [module for module in stage.code if not _is_module(module)]
     refuse(unknown, f"{place}.code", f"names {', '.join(unknown)}, which isn't a module of halobench; correct it")
-    unknown = [each for each in plugin.options or () if each not in PARAMETERS]
-    what = f"has the parameters {', '.join(unknown)}, which no rule knows; use some of {', '.join(PARAMETERS)}"
-    refuse(unknown, f"run in {plugin.path.name}", what)
     return stage
 
 
