@@ -17,7 +17,7 @@ help:
 	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
 	@echo "make test    the unit tests and a tiny grid, with ruff and import-linter (4 minutes on two cores, installation included)"
 	@echo "make check   all other linters and tests: reruns, kills, SLURM, browser, packages; of long trials a sample (20 minutes)"
-	@echo "make soak    all tests, with every long trial: kills, edits, mutants, SLURM, benchmarks, published cells (two hours)"
+	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks, published cells (two hours)"
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make conformance  which public implementations find the best temperature (half an hour; resumes)"

@@ -1,12 +1,10 @@
 """Rehearse CUDA without a GPU: pretend devices obey its rules, and what runs on them would run on real ones.
 
-README.md in this folder says what pretend devices can and can't show. `make soak` tries all mutants of the code for
-GPUs, and `make check` two of them.
+README.md in this folder says what pretend devices can and can't show.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutants import MUTANTS, Mutant, caught_by, on_cuda, row
 
 from conftest import ROOT, Workspace, needs, of_run, one_cell, tiny_config
 
@@ -62,42 +59,13 @@ def test_pretend_devices_obey_the_rules_of_real_ones(pretend):
 @pytest.mark.parametrize("part", ["train", "not train"])
 def test_all_stages_and_functions_run_on_them(pretend, tmp_path, part):
     log = tmp_path / "log"
-    done = on_cuda(os.environ | pretend | {"PRETEND_CUDA_LOG": str(log)}, tmp_path, "-k", part)
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'own'}"]
+    command += [f"--rootdir={ROOT}", str(HERE / "on_cuda.py"), "-k", part]
+    environment = os.environ | pretend | {"PRETEND_CUDA_LOG": str(log)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout
     assert len(operators(log)) > 50
-
-
-def test_each_mutant_changes_a_string_that_is_there():
-    """`make check` says so at once if an edit removes the string, rather than `make soak`."""
-    for mutant in MUTANTS:
-        compile(mutant.applied(), mutant.file, "exec")
-    for string, count in (("no such line", 0), ("torch", r"\d\d")):
-        with pytest.raises(ValueError, match=rf"'{string}' {count} times instead of once"):
-            dataclasses.replace(MUTANTS[0], string=string).applied()
-
-
-def survivors(mutants: list[Mutant], pretend: dict[str, str], folder: Path, *words: str) -> list[Mutant]:
-    """The mutants that no test of `on_cuda.py` catches, or none of those that the words choose; prints a table."""
-    left = []
-    for number, mutant in enumerate(mutants):
-        test = caught_by(mutant, os.environ | pretend, folder / f"mutant{number}", *words)
-        print(row(mutant, test), flush=True)
-        left += [] if test else [mutant]
-    return left
-
-
-def test_a_mutant_that_survives_is_reported(pretend, tmp_path, capsys):
-    """A single test catches one of two."""
-    two = [mutant for mutant in MUTANTS if mutant.effect in ("auto means the CPU", "layers compute in float16")]
-    assert [mutant.effect for mutant in survivors(two, pretend, tmp_path, "-k", "test_auto")] == [two[0].effect]
-    ends = [line.split()[-1] for line in capsys.readouterr().out.splitlines()]
-    assert ends == ["SURVIVED", "test_auto_is_a_gpu_and_others_than_those_seen_are_refused"]
-
-
-@pytest.mark.soak
-def test_no_mutant_survives(pretend, tmp_path):
-    assert survivors(MUTANTS, pretend, tmp_path) == []
 
 
 def read(log: Path) -> list[dict[str, Any]]:
