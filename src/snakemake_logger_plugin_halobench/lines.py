@@ -16,7 +16,7 @@ from halobench.core.formatting import count, duration
 from halobench.runner import end_of_run
 from halobench.runner.logs import Job, stage_of
 from halobench.storage.job_logs import SILENT, STOPPED
-from halobench.storage.layout import QUICK, STAGES, TARGETS
+from halobench.storage.layout import STAGES, TARGETS
 
 IDLE = "Nothing to be done"  # Snakemake's message
 GATHERING = {*TARGETS, "all", "partial", "total"}  # rules that only gather files, and Snakemake's total
@@ -107,20 +107,16 @@ class Lines:
         """Return the time left, in words; "" until it can be estimated.
 
         The estimate assumes that a job takes the mean time of its stage's finished jobs, and that as many jobs run at
-        once as so far. A job of a stage without finished jobs is assumed to be quick or, if the stage is slow, to take
-        as long as jobs of other slow stages.
+        once as so far. Of a stage without finished jobs nothing is known, so there is no estimate if one of its jobs
+        runs or if it trains or probes; other jobs are quick, and don't count.
         """
         running, done, spent = list(self.running.values()), self.done.copy(), sum(self.spent.values())
-        if not spent or any(job.stage not in done for job in running):
+        waiting = self.total - done - Counter(job.stage for job in [*running, *self.failed.values()])
+        long = [stage.name for stage in STAGES.values() if stage.device and waiting[stage.name]]
+        if not spent or any(stage not in done for stage in [*long, *(job.stage for job in running)]):
             return ""
         mean = {stage: self.spent[stage] / jobs for stage, jobs in done.items()}
-        waiting = self.total - done - Counter(job.stage for job in [*running, *self.failed.values()])
-        slow = [stage.name for stage in STAGES.values() if stage.slow]
-        long = [mean[stage] for stage in slow if stage in mean]
-        if not long and any(waiting[stage] for stage in slow):
-            return ""
-        usual = dict.fromkeys(slow, sum(long) / max(len(long), 1))
-        work = sum(jobs * mean.get(stage, usual.get(stage, QUICK)) for stage, jobs in waiting.items())
+        work = sum(jobs * mean.get(stage, 0.0) for stage, jobs in waiting.items())
         work += sum(max(mean[job.stage] - job.age, 0.0) for job in running)
         seconds = work * (time.time() - self.began) / (spent + sum(job.age for job in running))
         return f"  about {duration(seconds)} left" if seconds else ""

@@ -67,7 +67,6 @@ class Stage:
     cells: Text = ""  # the method of `Config` that returns the cells of an experiment that it is for; by default, all
     target: Text = ""  # the target of the workflow that asks for its results, e.g. ``calibrations``
     device: Flag = False  # whether it uses the recipe's device and threads, and saves checkpoints
-    slow: Flag = False  # whether its time can't be guessed before such a job has run
     memory: Count = 2000  # MiB
     minutes: Count = 30  # after which a cluster ends its job
     record: Text = ""  # the path of its record below the results folder, by default that of its unit
@@ -217,7 +216,6 @@ TARGETS = {
     for target in dict.fromkeys(stage.target for stage in STAGES.values() if stage.target)
 }
 
-QUICK = 1.5  # seconds that a job of most stages takes
 _TABLES = [PurePosixPath(name) for name in STAGES["aggregate"].writes]
 TABLES = tuple(path.stem for path in _TABLES if path.suffix == ".csv")  # the tables of an experiment
 # How the results were computed, for the experiment's pages; parquet only.

@@ -23,7 +23,6 @@ STAGE = {
     "cells": "probed",
     "target": "probes",
     "device": True,
-    "slow": True,
     "memory": 4000,
     "minutes": 240,
 }

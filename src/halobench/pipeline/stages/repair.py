@@ -18,7 +18,6 @@ STAGE = {
     "writes": ["repair.csv"],
     "code": ["calibration.cell_ladder", "results.trained_cell"],
     "cells": "laddered",
-    "slow": True,
     "minutes": 60,
 }
 

@@ -25,7 +25,6 @@ STAGE = {
     "code": ["training.train_cell"],
     "target": "trainings",
     "device": True,
-    "slow": True,
     "memory": 4000,
     "minutes": 240,
 }
