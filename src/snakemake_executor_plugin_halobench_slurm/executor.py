@@ -17,7 +17,7 @@ from snakemake_executor_plugin_slurm import ExecutorSettings, common_settings
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from halobench.runner.slurm import checks, queue
+from halobench.runner import slurm
 from halobench.storage.job_logs import last_words
 from halobench.storage.request_diff import is_or_are, listed
 
@@ -34,7 +34,7 @@ def has_ended(state: str, reason: str) -> bool | None:
     """Return whether a job has ended; None if in doubt, as for a preempted job, which may return to the queue."""
     if state in ENDED:
         return True
-    return False if state in queue.ALIVE and reason not in NEVER else None
+    return False if state in slurm.ALIVE and reason not in NEVER else None
 
 
 def note_end(log: Path, number: str, state: str, job: Any) -> None:
@@ -73,10 +73,10 @@ class Executor(SlurmExecutor):
         settings.status_command = None  # only one command is supported, so the base class must not warn
         settings.pass_command_as_script |= bool(set("$`\\") & set(str(Path.cwd())))  # else shells interpret them
         super().__post_init__()
-        others = queue.noted(self.folder)
+        others = slurm.noted(self.folder)
         try:
-            left = queue.queued([self.run_uuid, *others])
-        except queue.SlurmError as error:
+            left = slurm.queued([self.run_uuid, *others])
+        except slurm.SlurmError as error:
             raise WorkflowError(
                 f"the cluster doesn't respond ({error}); run this where SLURM's commands work"
             ) from None
@@ -86,7 +86,7 @@ class Executor(SlurmExecutor):
             how = f"`halobench run` waits for the end, or cancel with `scancel {' '.join(job.number for job in left)}`"
             raise WorkflowError(f"{what}; {how}")
         for run in others:
-            queue.forget(self.folder, run)
+            slurm.forget(self.folder, run)
 
     @property
     def folder(self) -> Path:
@@ -112,18 +112,18 @@ class Executor(SlurmExecutor):
         """Prepare for the first submission; return the reason why a node can't run jobs, or ``""``."""
         # Snakemake would let submitted jobs finish, however long they take.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        self.note = queue.note(self.folder, self.run_uuid)
-        return checks.unseen(job, self.note)
+        self.note = slurm.note(self.folder, self.run_uuid)
+        return slurm.unseen(job, self.note)
 
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
         """Report the jobs that have ended, and yield the others."""
         try:
-            states = await asyncio.to_thread(queue.states, self.run_uuid) if active_jobs else {}
-        except queue.SlurmError:  # ask again at the next poll
+            states = await asyncio.to_thread(slurm.states, self.run_uuid) if active_jobs else {}
+        except slurm.SlurmError:  # ask again at the next poll
             for job in active_jobs:
                 yield job
             return
-        self.started |= any(state not in queue.WAITING for state, _ in states.values())
+        self.started |= any(state not in slurm.WAITING for state, _ in states.values())
         self.ran |= any(self.wrote(job.job) for job in active_jobs)
         for job in active_jobs:
             number = job.external_jobid
@@ -134,7 +134,7 @@ class Executor(SlurmExecutor):
                 yield job
             elif state == "COMPLETED" or (number not in states and self.has_files(job.job)):
                 self.report_job_success(job)
-            elif state in queue.WAITING:
+            elif state in slurm.WAITING:
                 self.cancel_jobs([job])
                 self.refuse(job, f"it would wait forever: {reason}")
             else:
@@ -178,7 +178,7 @@ class Executor(SlurmExecutor):
 
     def refuse(self, job: Any, why: str) -> None:
         """Report once why jobs with the same request can't run; end the run if none of its jobs has started yet."""
-        problem = f"{job.job.name}: {checks.asked(job.job)}: {why}"
+        problem = f"{job.job.name}: {slurm.asked(job.job)}: {why}"
         if problem not in self.problems:
             self.problems.add(problem)
             self.logger.error(problem)
@@ -194,8 +194,8 @@ class Executor(SlurmExecutor):
         """Cancel `active_jobs` or, if the list is empty, all jobs of the run."""
         which = [job.external_jobid for job in active_jobs] or ["--me", f"--name={self.run_uuid}"]
         try:
-            queue.ask("scancel", *which)
-        except queue.SlurmError as error:
+            slurm.ask("scancel", *which)
+        except slurm.SlurmError as error:
             self.logger.error(f"Jobs could not be cancelled: {error}")
 
     def cancel(self) -> None:
@@ -209,7 +209,7 @@ class Executor(SlurmExecutor):
         self.over.set()
         super().shutdown()
         try:
-            if not queue.queued([self.run_uuid]):
-                queue.forget(self.folder, self.run_uuid)
-        except queue.SlurmError as error:
+            if not slurm.queued([self.run_uuid]):
+                slurm.forget(self.folder, self.run_uuid)
+        except slurm.SlurmError as error:
             self.logger.warning(f"The next run will look for jobs that this one left: {error}")

@@ -13,8 +13,7 @@ from one_host import OneHost
 from onslurm import FIRST_LOOK, Run, job_of, record, slow_workspace, wait_until, without_slurm
 
 from conftest import Workspace, needs
-from halobench.runner import run_folder
-from halobench.runner.slurm import queue
+from halobench.runner import run_folder, slurm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 FAST = ("--halobench-slurm-init-seconds-before-status-checks", FIRST_LOOK)
@@ -29,7 +28,7 @@ def refused(workspace: Workspace, arguments: Sequence[str], environment: dict[st
     done = subprocess.run(command, cwd=workspace.folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1, done.stderr[-3000:]
     assert list(workspace.folder.glob("results/runs/**/*.json")) == [kept]
-    assert queue.noted(run_folder.folder_of(workspace.folder / "results")) == []
+    assert slurm.noted(run_folder.folder_of(workspace.folder / "results")) == []
     assert not any((workspace.folder / ".snakemake/locks").glob("*"))
     assert "Traceback" not in done.stderr
     return done.stderr

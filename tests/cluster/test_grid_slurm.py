@@ -21,8 +21,7 @@ from one_host import OneHost
 from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
 
 from conftest import Workspace, assert_same_cells, few_cells, two_modules
-from halobench.runner import logs, run_folder
-from halobench.runner.slurm import queue
+from halobench.runner import logs, run_folder, slurm
 from halobench.storage.records import read_record
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
@@ -128,7 +127,7 @@ def assert_all_is_told(workspace: Workspace, run: Run) -> None:
         number = record(workspace, stage, "noisy/mlp/mixup2/seed1")["hardware"]["slurm"]["job"]
         assert any(line.endswith(f"rule_{stage}/noisy_mlp_mixup2_1/{number}.log") for line in lines)
     assert "slurm" not in record(workspace, "calibrate", "noisy/mlp/mixup2/seed1")["hardware"]
-    assert queue.noted(run_folder.folder_of(workspace.folder / "results")) == []
+    assert slurm.noted(run_folder.folder_of(workspace.folder / "results")) == []
     again = workspace.module("snakemake", "-n", "--workflow-profile", "profiles/slurm")
     assert "Nothing to be done" in again.stdout, again.stdout[-2000:]
     local = workspace.module("snakemake", "-n")
@@ -191,7 +190,7 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
         assert other.returncode == 2, other.stderr[-3000:]
         assert f"process {run.snakemake.pid} on " in other.stderr
         assert "is writing to this folder" in other.stderr
-        assert len(queue.noted(run_folder.folder_of(workspace.folder / "results"))) == 1
+        assert len(slurm.noted(run_folder.folder_of(workspace.folder / "results"))) == 1
         config.write_text(asked.replace("epochs: 12", "epochs: 3").replace("lr: 0.003", "lr: 0.1"))
         run.ends_well()
     for seed in (0, 1):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from halobench.core.errors import RefusedError
+from halobench.runner import slurm
 from halobench.runner.end_of_run import say
-from halobench.runner.slurm import queue
 from halobench.storage.files import check_writable
 
 FOLDER = ".run"  # below the results
@@ -70,14 +70,14 @@ def _locked(lock: TextIO, results: Path) -> bool:
 def settle_left_jobs(results: Path) -> None:
     """Cancel the pending SLURM jobs of dead runs, wait for the running ones, and forget these runs."""
     folder = folder_of(results)
-    runs = queue.noted(folder)
+    runs = slurm.noted(folder)
     try:
-        settled = queue.settle(runs, lambda line: say(f"jobs of a run that died: {line}"))
-    except queue.SlurmError as error:
+        settled = slurm.settle(runs, lambda line: say(f"jobs of a run that died: {line}"))
+    except slurm.SlurmError as error:
         where = f"jobs of run {', '.join(runs)} may still be in a cluster's queue"
         right = f"run this where SLURM responds, or remove {folder}/*.slurm if that cluster no longer exists"
-        raise queue.SlurmError(f"{where}, which can't be queried ({error}); {right}") from None
+        raise slurm.SlurmError(f"{where}, which can't be queried ({error}); {right}") from None
     if settled:
         say(f"jobs of a run that died: found {len(settled)} in the queue; none are left")
     for run in runs:
-        queue.forget(folder, run)
+        slurm.forget(folder, run)

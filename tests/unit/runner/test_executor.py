@@ -18,8 +18,7 @@ pytest.importorskip("snakemake_executor_plugin_slurm")
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
-from halobench.runner import end_of_run, logs
-from halobench.runner.slurm import queue
+from halobench.runner import end_of_run, logs, slurm
 from snakemake_executor_plugin_halobench_slurm import executor as plugin
 from snakemake_executor_plugin_halobench_slurm.executor import SURE, Executor, note_end
 
@@ -53,10 +52,10 @@ def made(monkeypatch, tmp_path):
     made.logger = SimpleNamespace(error=told.setdefault("said", []).append)
     made.run_uuid, made.over, made.doubts, made.started = "run-a", threading.Event(), Counter(), True
     made.problems, made.last_words, made.ran = set(), Counter(), False
-    made.note = queue.note(tmp_path / "notes", "run-a")
+    made.note = slurm.note(tmp_path / "notes", "run-a")
     made.told, made.looks, made.asked = told, [], []
-    monkeypatch.setattr(queue, "states", lambda run: made.looks.pop(0))
-    monkeypatch.setattr(queue, "ask", lambda *command: made.asked.append(command))
+    monkeypatch.setattr(slurm, "states", lambda run: made.looks.pop(0))
+    monkeypatch.setattr(slurm, "ask", lambda *command: made.asked.append(command))
     return made
 
 
@@ -151,9 +150,9 @@ def test_a_forgotten_job_has_succeeded_if_it_made_its_files_in_this_run(made, tm
 
 def test_without_an_answer_all_jobs_stay_active(made, monkeypatch):
     def silent(run):
-        raise queue.SlurmError("squeue: no response within 20 s")
+        raise slurm.SlurmError("squeue: no response within 20 s")
 
-    monkeypatch.setattr(queue, "states", silent)
+    monkeypatch.setattr(slurm, "states", silent)
     jobs = [SubmittedJobInfo(Job(["missing"]), "1")]
     assert [look(made, jobs) for _ in range(2 * SURE)] == [jobs] * 2 * SURE
 
@@ -205,11 +204,11 @@ def test_a_run_is_forgotten_once_none_of_its_jobs_is_left(made, monkeypatch, tmp
     monkeypatch.setattr(plugin.SlurmExecutor, "shutdown", lambda self: None)
     monkeypatch.setattr(end_of_run, "_place", [tmp_path])
     folder = tmp_path / ".run"
-    queue.note(folder, "run-a")
-    for left in ([queue.QueuedJob("5", "COMPLETING", "train a", "node1")], []):
-        monkeypatch.setattr(queue, "queued", lambda runs, left=left: left)
+    slurm.note(folder, "run-a")
+    for left in ([slurm.QueuedJob("5", "COMPLETING", "train a", "node1")], []):
+        monkeypatch.setattr(slurm, "queued", lambda runs, left=left: left)
         made.shutdown()
-        assert queue.noted(folder) == ["run-a"] * len(left)
+        assert slurm.noted(folder) == ["run-a"] * len(left)
 
 
 def test_the_account_is_left_to_sbatch(made):

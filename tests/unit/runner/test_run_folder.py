@@ -12,8 +12,7 @@ import pytest
 
 from conftest import ROOT, end, holder
 from halobench.core.errors import SpecError
-from halobench.runner import arguments, run, run_folder
-from halobench.runner.slurm import queue
+from halobench.runner import arguments, run, run_folder, slurm
 
 pytestmark = pytest.mark.faults
 
@@ -58,8 +57,8 @@ def test_a_folder_whose_files_cannot_be_locked_is_refused_in_a_line(monkeypatch,
 def test_jobs_of_dead_runs_are_settled_before_anything_else(monkeypatch, capsys):
     """If SLURM doesn't respond, nobody knows whether they still write."""
     folder = run_folder.folder_of(Path("there"))
-    queue.note(folder, "a-run")
-    answers = [queue.SlurmError("squeue: not found on PATH"), [queue.QueuedJob("7", "PENDING", "train x", "")], []]
+    slurm.note(folder, "a-run")
+    answers = [slurm.SlurmError("squeue: not found on PATH"), [slurm.QueuedJob("7", "PENDING", "train x", "")], []]
 
     def queued(runs):
         assert runs == ["a-run"]
@@ -67,14 +66,14 @@ def test_jobs_of_dead_runs_are_settled_before_anything_else(monkeypatch, capsys)
             raise answer
         return answer
 
-    monkeypatch.setattr(queue, "queued", queued)
-    monkeypatch.setattr(queue, "ask", lambda *command: None)
-    monkeypatch.setattr(queue.time, "sleep", lambda seconds: None)
-    with pytest.raises(queue.SlurmError, match=r"jobs of run a-run may still be in a cluster's queue, .*not found"):
+    monkeypatch.setattr(slurm, "queued", queued)
+    monkeypatch.setattr(slurm, "ask", lambda *command: None)
+    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
+    with pytest.raises(slurm.SlurmError, match=r"jobs of run a-run may still be in a cluster's queue, .*not found"):
         run_folder.settle_left_jobs(Path("there"))
     run_folder.settle_left_jobs(Path("there"))
     assert "found 1 in the queue; none are left" in capsys.readouterr().err
-    assert queue.noted(folder) == []
+    assert slurm.noted(folder) == []
 
 
 @pytest.fixture

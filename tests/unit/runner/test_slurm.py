@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from halobench.runner.slurm import checks, queue
+from halobench.runner import slurm
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def answers(monkeypatch):
             raise text
         return SimpleNamespace(stdout=text, stderr="", returncode=0)
 
-    monkeypatch.setattr(queue.subprocess, "run", run)
+    monkeypatch.setattr(slurm.subprocess, "run", run)
     return texts, asked
 
 
@@ -38,14 +38,14 @@ def test_a_command_that_hangs_is_given_up_and_one_that_fails_says_why(tmp_path, 
     (tmp_path / "squeue").write_text(f"#!/bin/sh\n{program}\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    with pytest.raises(queue.SlurmError, match=message):
-        queue.ask("squeue", timeout=0.2 if "600" in program else 600)
+    with pytest.raises(slurm.SlurmError, match=message):
+        slurm.ask("squeue", timeout=0.2 if "600" in program else 600)
 
 
 def test_each_element_of_an_array_has_a_state(answers):
     texts, asked = answers
     texts.append("11_0|PENDING|Priority\n11_1|RUNNING|None\n")
-    assert queue.states("run-a") == {"11_0": ("PENDING", "Priority"), "11_1": ("RUNNING", "None")}
+    assert slurm.states("run-a") == {"11_0": ("PENDING", "Priority"), "11_1": ("RUNNING", "None")}
     assert {"--array", "--me", "--states=all", "--name=run-a"} <= set(asked[0])
 
 
@@ -59,37 +59,37 @@ QUEUE = """\
 def test_only_living_jobs_of_these_runs_count(answers):
     texts, asked = answers
     texts.append(QUEUE)
-    assert list(map(str, queue.queued(["run-a", "run-b"]))) == [
+    assert list(map(str, slurm.queued(["run-a", "run-b"]))) == [
         "11 (train clean_mlp_mixup2_0, RUNNING node1)",
         "12 (probe clean_mlp_mixup2_1, PENDING (Resources))",
     ]
-    assert queue.queued([]) == []
+    assert slurm.queued([]) == []
     assert len(asked) == 1
     assert {"--me", "--name=run-a,run-b"} <= set(asked[0])
 
 
 def test_waiting_jobs_are_ended_and_running_ones_waited_for(monkeypatch):
-    found = (queue.QueuedJob("11", "RUNNING", "train a", "n"), queue.QueuedJob("12", "PENDING", "train b", ""))
+    found = (slurm.QueuedJob("11", "RUNNING", "train a", "n"), slurm.QueuedJob("12", "PENDING", "train b", ""))
     answers = [found, found[:1], ()]
-    monkeypatch.setattr(queue, "queued", lambda runs: list(answers.pop(0)))
+    monkeypatch.setattr(slurm, "queued", lambda runs: list(answers.pop(0)))
     asked, told = [], []
-    monkeypatch.setattr(queue, "ask", lambda *command: asked.append(list(command)))
-    monkeypatch.setattr(queue.time, "sleep", lambda seconds: None)
-    assert queue.settle(["r"], told.append) == list(found)
+    monkeypatch.setattr(slurm, "ask", lambda *command: asked.append(list(command)))
+    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
+    assert slurm.settle(["r"], told.append) == list(found)
     assert asked == [["scancel", "12"]]
     assert told == ["waiting for 1 to end (scancel ends them sooner): 11 (train a, RUNNING n)"]
     assert answers == []
 
 
 def test_runs_are_noted_until_forgotten(tmp_path):
-    assert queue.noted(tmp_path / "notes") == []
-    path = queue.note(tmp_path / "notes", "b")
-    queue.note(tmp_path / "notes", "a")
+    assert slurm.noted(tmp_path / "notes") == []
+    path = slurm.note(tmp_path / "notes", "b")
+    slurm.note(tmp_path / "notes", "a")
     assert path.exists()
-    assert queue.noted(tmp_path / "notes") == ["a", "b"]
-    queue.forget(tmp_path / "notes", "b")
-    queue.forget(tmp_path / "notes", "b")
-    assert queue.noted(tmp_path / "notes") == ["a"]
+    assert slurm.noted(tmp_path / "notes") == ["a", "b"]
+    slurm.forget(tmp_path / "notes", "b")
+    slurm.forget(tmp_path / "notes", "b")
+    assert slurm.noted(tmp_path / "notes") == ["a"]
 
 
 @pytest.mark.process
@@ -104,12 +104,12 @@ def test_a_node_looks_for_the_directory_and_for_python(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     job = SimpleNamespace(resources={"gpu": 1, "slurm_partition": "gpu"})
-    problem = checks.unseen(job, mark)
+    problem = slurm.unseen(job, mark)
     assert f"doesn't see {tmp_path}, or can't import halobench with {sys.executable}; " in problem
     assert "node7" in problem
     mark.touch()
-    assert checks.unseen(job, mark) == ""
-    monkeypatch.setattr(checks.sys, "executable", "/opt/nowhere/python")
-    assert "can't import halobench with /opt/nowhere/python; " in checks.unseen(job, mark)
+    assert slurm.unseen(job, mark) == ""
+    monkeypatch.setattr(slurm.sys, "executable", "/opt/nowhere/python")
+    assert "can't import halobench with /opt/nowhere/python; " in slurm.unseen(job, mark)
     srun.write_text("#!/bin/sh\nexit 1\n")
-    assert checks.unseen(job, mark) == "", "no node is free"
+    assert slurm.unseen(job, mark) == "", "no node is free"

@@ -28,8 +28,7 @@ logits of -inf, and ``VOTES = True`` says that `fit` also takes shares of votes,
 from pathlib import Path
 
 from halobench.core.plugins.constants import TOPICS
-from halobench.core.plugins.kinds import Kind
-from halobench.core.plugins.libraries import Library
+from halobench.core.plugins.kinds import Kind, Library
 
 ADAPTORS = Path(__file__).parents[1] / "adaptors"
 

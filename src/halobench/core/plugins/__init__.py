@@ -24,8 +24,7 @@ from typing import Any
 from halobench.core.errors import RefusedError, SpecError, describe_error, hint, one_of, refuse
 from halobench.core.extras import extra_of, install
 from halobench.core.plugins.constants import literal, read_constants
-from halobench.core.plugins.kinds import Kind, dotted, kinds
-from halobench.core.plugins.libraries import Library
+from halobench.core.plugins.kinds import Kind, Library, dotted, kinds
 
 Definition = ast.FunctionDef | ast.ClassDef
 LONGEST = 64  # characters of the name of one of the package's plug-ins

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from halobench.core.plugins.constants import TOPICS
-from halobench.core.plugins.kinds import Kind
-from halobench.core.plugins.libraries import Library
+from halobench.core.plugins.kinds import Kind, Library
 
 LIBRARY_MODELS = Path(__file__).parents[1] / "library_models.py"
 KIND = Kind(

@@ -1,20 +1,33 @@
-"""Query SLURM's queue, and handle the jobs that dead runs left there.
+"""Query SLURM's queue, handle the jobs that dead runs left there, and check that nodes see the files that jobs need.
 
 Every query has a timeout because, with slurmctld down, each SLURM command would wait for minutes.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PATIENCE = 20  # seconds to wait for an answer from SLURM
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "REQUEUE_FED"}
 # States of jobs that may still write; any others listed by squeue have ended.
 ALIVE = {"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", *WAITING}
+
+# The resources that a job can request, by their names in profiles.
+ASKED = (
+    *("slurm_partition", "slurm_account", "qos", "gpu", "gpu_model", "gres", "constraint"),
+    *("mem_mb", "runtime", "cpus_per_task", "nodes", "slurm_extra"),
+)
+# The resources that determine the kind of node, and srun's options for them.
+NODE = {"slurm_partition": "partition", "slurm_account": "account", "qos": "qos", "constraint": "constraint"}
+NODE |= {"gpu": "gpus", "gres": "gres"}
+FREE = 15  # seconds to wait for a free node
 
 
 class SlurmError(OSError):
@@ -110,3 +123,24 @@ def noted(folder: Path) -> list[str]:
 def forget(folder: Path, run: str) -> None:
     """Remove the note on a run whose jobs have all ended."""
     (folder / f"{run}.slurm").unlink(missing_ok=True)
+
+
+def asked(job: Any) -> str:
+    """Return a job's requested resources, such as ``gpu = 1, mem_mb = 4000``."""
+    values = {key: job.resources.get(key) for key in ASKED}
+    return ", ".join(f"{key} = {value}" for key, value in values.items() if value not in (None, ""))
+
+
+def unseen(job: Any, mark: Path) -> str:
+    """Return a problem if a free node of the requested kind doesn't see `mark` or can't import halobench; else, ""."""
+    where = [f"--{option}={job.resources.get(key)}" for key, option in NODE.items() if job.resources.get(key)]
+    file, python = shlex.quote(str(mark.absolute())), shlex.quote(sys.executable)
+    look = f"test -f {file} && {python} -c 'import halobench, snakemake'"
+    quick = [f"--immediate={FREE}", "--job-name=halobench-look", "--ntasks=1", "--mem=500", "--time=2"]
+    try:
+        ask("srun", *quick, *where, "sh", "-c", f"({look}) 2>/dev/null || exit 71", timeout=FREE + PATIENCE)
+    except SlurmError as error:
+        if node := re.search(r"(\S+): task 0: Exited with exit code 71", str(error)):
+            what = f"the node {node[1]} doesn't see {Path.cwd()}, or can't import halobench with {sys.executable}"
+            return f"{what}; both must be on a shared file system, under the same paths on all nodes"
+    return ""
