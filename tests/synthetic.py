@@ -17,7 +17,7 @@ from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core import plugins
 from halobench.core.plugins.facts import facts
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
-from halobench.results.aggregate import REPEATED, REPEATING
+from halobench.results.aggregate import JOINED, REPEATED
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
 MIXUP = facts("losses", "mixup").family
@@ -146,7 +146,7 @@ def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
         out["metrics"] += _references(dataset, seed)
     frames = {name: pd.DataFrame(rows) for name, rows in out.items()}
     datasets = frames["runs"].drop_duplicates("dataset").set_index("dataset")
-    for name, column in itertools.product(REPEATING, REPEATED):
+    for name, column in itertools.product([name for name, table in JOINED.items() if table.repeats], REPEATED):
         frames[name][column] = frames[name]["dataset"].map(datasets[column])
     for name in ("neighbourhood", "radii"):
         frames[name]["kind"] = frames[name]["probe"]

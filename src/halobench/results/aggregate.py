@@ -28,19 +28,9 @@ from halobench.storage.layout import ORIGINS, STAGES
 from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
 
-# The name of the cells' files that are joined into each table.
-CELL_FILES = {
-    "metrics": "metrics.csv",
-    "radii": "radii.parquet",
-    "reliability": "reliability.csv",
-    "history": "history.csv",
-    "neighbourhood": "neighbourhood.parquet",  # the longest, joined after the others are written
-}
 LADDER_FILE = "repair.csv"  # additional rows of metrics, for cells with this file
-PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
 # Columns of `runs` about data sets that other tables repeat, for ordering panels and for intervals over seeds.
 REPEATED = ("noise", "seed_correction")
-REPEATING = ("metrics", "radii", "reliability", "neighbourhood")
 BATCH = 64  # cells read and joined at once, with half a million radii in total
 
 # Takes files, each as a path and its content, and returns all their rows and each file's row count.
@@ -54,12 +44,12 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
     predictors have the predictor's name as the model and ``reference`` as the loss.
     """
     cells = manifest["cells"]
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in CELL_FILES}
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in JOINED}
     runs, jobs, fits = [], [], []
     for start in range(0, len(cells), BATCH):
         batch = [_read_cell(results, cell) for cell in cells[start : start + BATCH]]
-        for name in CELL_FILES:
-            if chosen := [cell for cell in batch if cell.probed or name not in PROBED]:
+        for name, table in JOINED.items():
+            if chosen := [cell for cell in batch if cell.probed or not table.probed]:
                 parts[name].append(_join_cells(name, chosen))
         parts["radii"] += [_null_rows(cell) for cell in batch if cell.attacks]
         if chosen := [cell for cell in batch if "repair" in cell.records]:
@@ -75,12 +65,12 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
     yield "runs", run_table
     yield "jobs", jobs_table(jobs)
     yield "fits", fits_table(fits)
-    for name in CELL_FILES:  # if no cell was probed, no file provides the columns
-        table = _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
-        for column in REPEATED if name in REPEATING else ():
-            table[column] = table["dataset"].map(datasets[column])
-        yield name, table
-        del table  # otherwise, it would be kept while the next one is joined
+    for name, table in JOINED.items():  # if no cell was probed, no file provides the columns
+        rows = _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
+        for column in REPEATED if table.repeats else ():
+            rows[column] = rows["dataset"].map(datasets[column])
+        yield name, rows
+        del rows  # otherwise, it would be kept while the next one is joined
 
 
 def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> list[Path]:
@@ -151,11 +141,12 @@ def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
 
 def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:
     """Join the cells' rows of the table `name`, with the cells' names in the first columns."""
-    table, counts = READERS[name]([cell.file(file or CELL_FILES[name]) for cell in cells])
+    joined = JOINED[name]
+    table, counts = joined.read([cell.file(file or joined.file) for cell in cells])
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # its type isn't in the stubs
         table.insert(position, key, column)
-    if name in PROBED:
+    if joined.probed:
         table.insert([*table.columns].index("probe") + 1, "kind", _kinds(table["probe"], cells, counts))
     return table
 
@@ -171,7 +162,7 @@ def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]
 
 def _null_rows(cell: _CellFiles) -> pd.DataFrame:
     """Return rows of `radii` with the lengths of random rays if flat boundaries lay at the attacked radii."""
-    path, content = cell.file(CELL_FILES["radii"])
+    path, content = cell.file(JOINED["radii"].file)
     radii = parse_parquet(path, content, RADII_COLUMNS, GROUPED).to_pandas()
     radii = radii[(radii["quantity"] == "certainty") & radii["probe"].isin(cell.attacks)]
     planes, rows = {ONE: 1, OTHERS: cell.records["train"]["classes"] - 1}, []
@@ -223,12 +214,23 @@ def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, lis
     return join_tables([path for path, _ in files], tables).to_pandas(), [len(table) for table in tables]
 
 
-READERS: dict[str, Reader] = {
-    "metrics": _read_csvs,
-    "neighbourhood": _read_curves,
-    "radii": read_radii,
-    "reliability": _read_csvs,
-    "history": functools.partial(_read_csvs, least=0),
+@dataclass(frozen=True)
+class Joined:
+    """A table that joins a file of each cell."""
+
+    file: str
+    read: Reader = _read_csvs
+    probed: bool = False  # whether only probed cells have the file
+    repeats: bool = True  # whether it repeats the columns `REPEATED` of `runs`
+
+
+JOINED = {
+    "metrics": Joined("metrics.csv"),
+    "radii": Joined("radii.parquet", read_radii, probed=True),
+    "reliability": Joined("reliability.csv"),
+    "history": Joined("history.csv", functools.partial(_read_csvs, least=0), repeats=False),
+    # The longest, joined after the others are written.
+    "neighbourhood": Joined("neighbourhood.parquet", _read_curves, probed=True),
 }
 
 

@@ -122,7 +122,7 @@ def test_quartiles_of_all_groups_at_once_are_those_of_each():
 def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
     """The tables of a manifest's cells, one file at a time."""
     found = {}
-    for name, file in aggregate.CELL_FILES.items():
+    for name, file in ((name, table.file) for name, table in aggregate.JOINED.items()):
         parts = []
         for cell in manifest["cells"]:
             path = results / "runs" / cell["path"] / file
@@ -163,7 +163,7 @@ def test_a_cell_without_curves_has_radii_alone(tmp_path):
         tables_io.write_parquet(path, table)
         files.append((path, path.read_bytes()))
     for chosen, counts in ((files, [0, 1]), (files[::-1], [1, 0]), (files[:1], [0])):
-        table, rows = aggregate.READERS["neighbourhood"](chosen)
+        table, rows = aggregate.JOINED["neighbourhood"].read(chosen)
         assert (rows, len(table)) == (counts, sum(counts))
         assert set(table) == {*CURVES, "points", "probe"}
 
@@ -173,10 +173,12 @@ def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     found = dict(aggregate.aggregate(manifest, results))
     assert set(found) == {*TABLES, *ORIGINS}
     assert_same_tables(found, plain_tables(manifest, results))
-    for name, column in itertools.product(aggregate.REPEATING, aggregate.REPEATED):
+    for name, column in itertools.product(
+        [name for name, table in aggregate.JOINED.items() if table.repeats], aggregate.REPEATED
+    ):
         values = found["runs"].groupby("dataset")[column].first()
         assert (found[name][column] == found[name]["dataset"].map(values)).all(), (name, column)
-    for name in aggregate.PROBED:
+    for name in (name for name, table in aggregate.JOINED.items() if table.probed):
         assert (found[name]["kind"] == found[name]["probe"]).all(), "each probe has the name of its kind"
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
         tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
