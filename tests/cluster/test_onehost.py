@@ -12,7 +12,7 @@ from pathlib import Path
 
 import one_host
 import pytest
-from one_host import ClusterError, OneHost
+from one_host import OneHost
 from onslurm import without_slurm
 
 ONE_HOST = [sys.executable, str(Path(one_host.__file__))]
@@ -54,16 +54,6 @@ def test_nodes_bind_slots_and_nothing_is_left(slurm):
 
 
 @pytest.mark.cluster
-def test_a_daemon_that_does_not_start_is_told_with_its_last_words(slurm, tmp_path):
-    with (
-        pytest.raises(ClusterError, match=r"(?s)slurmctld did not start:\n.*select/nothing"),
-        OneHost(settings={"SelectType": "select/nothing"}, folder=tmp_path),
-    ):
-        pass
-    assert daemons(tmp_path) == []
-
-
-@pytest.mark.cluster
 def test_the_command_runs_a_command_and_gives_its_exit_code(slurm):
     command = [*ONE_HOST, "--nodes", "1", "--gpus", "3", "--", "sh", "-c", "sinfo -h -o '%N %G'; exit 3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -78,7 +68,7 @@ def test_the_command_runs_a_command_and_gives_its_exit_code(slurm):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_command_and_then_the_cluster(slurm, number):
     process = subprocess.Popen(
         [*ONE_HOST, "--nodes", "1", "--", "sh", "-c", "echo up; exec sleep 60"],
@@ -94,36 +84,6 @@ def test_signals_end_the_command_and_then_the_cluster(slurm, number):
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number
     assert said.endswith("one_host: the cluster is stopped\n")
-
-
-def test_a_signal_during_the_start_of_the_command_ends_it():
-    with one_host._leaving_signals_to_the_command() as known:
-        process = subprocess.Popen(["sleep", "60"])
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert process.poll() is None
-        known(process)
-        assert process.wait(timeout=30) == -signal.SIGTERM
-
-
-@pytest.mark.cluster
-@pytest.mark.soak
-def test_the_daemons_end_with_a_killed_parent(slurm):
-    process = subprocess.Popen(
-        [*ONE_HOST, "--nodes", "1", "--", "sh", "-c", "echo up; sleep 5"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "up\n"
-    folder = Path(re.search(r"runs in (\S+)", process.stderr.readline())[1])
-    assert len(daemons(folder)) >= 3
-    process.kill()
-    process.communicate()
-    limit = time.monotonic() + 30
-    while daemons(folder):
-        assert time.monotonic() < limit, daemons(folder)
-        time.sleep(0.1)
-    subprocess.run(["rm", "-r", folder], check=True)  # as files of another process
 
 
 def test_missing_programs_are_named_with_what_to_install(tmp_path, monkeypatch, capsys):
