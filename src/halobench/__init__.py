@@ -43,7 +43,6 @@ _HOMES = {
     "losses.base": ("Loss",),
     "probing.certify.radius": ("certified_radius",),
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
-    "probing.far_field": ("FarField", "far_field"),
     "probing.probe": ("Neighbourhood", "ProbeOptions", "probe"),
     "probing.rays": ("Rays", "TrainingPoints", "towards"),
     "reporting.pages.diagnosis_page": ("diagnosis_page",),

@@ -70,8 +70,6 @@ from halobench.probing.attack import Effort as Effort
 from halobench.probing.attack import attacked as attacked
 from halobench.probing.attack import attacked_radius as attacked_radius
 from halobench.probing.certify.radius import certified_radius as certified_radius
-from halobench.probing.far_field import FarField as FarField
-from halobench.probing.far_field import far_field as far_field
 from halobench.probing.probe import Neighbourhood as Neighbourhood
 from halobench.probing.probe import ProbeOptions as ProbeOptions
 from halobench.probing.probe import probe as probe

@@ -54,6 +54,9 @@ MODELS = _named("models")
 DATASETS = _named("data")
 PROBES = _named("probes") | _named("searches")
 
+# What the package no longer has and published tables still hold.
+PROBES["far_field"] = Name("Far field", "infinitely far away in a random direction (only in older tables)")
+
 LOSSES[NO_LOSS] = Name("not trained here", "not trained in this project", Style("#444444", "d", (0, (1, 1))))
 
 METRICS = _named("metrics") | {

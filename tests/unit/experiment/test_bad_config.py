@@ -164,6 +164,7 @@ CONFIGS: dict[str, list[tuple]] = {
         refused("probes.sphere.norm", "inf", "sphere doesn't use this key; leave it out"),
         bad("probes.sphere", {"kind": "adversarial", "norm": 2}, "one of ... (did you mean 'l2'?)...", ".norm = 2"),
         bad("probes.sphere.kind", "adverserial", "one of ... (did you mean 'adversarial'?)..."),
+        refused("probes.sphere.kind", "far_field", "halobench no longer has 'far_field'; adversarial and ..."),
         bad("calibrators", ["none", "exat"], "one of ... (did you mean 'exact'?)...", "[1] = 'exat'"),
         bad(
             "calibrators",

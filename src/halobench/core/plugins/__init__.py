@@ -29,6 +29,10 @@ from halobench.core.plugins.libraries import Library
 
 Definition = ast.FunctionDef | ast.ClassDef
 LONGEST = 64  # characters of the name of one of the package's plug-ins
+# Plug-ins that the package no longer has, by kind, and what to use instead.
+RETIRED = {
+    ("probes", "far_field"): "adversarial and certified search for the nearest end of certainty",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +152,8 @@ def _path(kind: Kind, name: str) -> Path:
     path = kind.folder / f"{name}.py"
     too_long = len(name) > LONGEST  # for the file system
     if not name.isidentifier() or name.startswith("_") or too_long or not path.is_file():
+        instead = RETIRED.get((kind.name, name))
+        refuse(instead, kind.key, f"halobench no longer has {name!r}; {instead}")
         known = names(kind.name)
         raise SpecError(kind.key, name, one_of(known, name) + kind.elsewhere)
     return path
