@@ -165,15 +165,16 @@ CONFIGS: dict[str, list[tuple]] = {
         bad("probes.sphere", {"kind": "adversarial", "norm": 2}, "one of ... (did you mean 'l2'?)...", ".norm = 2"),
         bad("probes.sphere.kind", "adverserial", "one of ... (did you mean 'adversarial'?)..."),
         refused("probes.sphere.kind", "far_field", "halobench no longer has 'far_field'; adversarial and ..."),
+        refused("calibrators", ["gap"], "halobench no longer has 'gap'; use top_rest, ...", "[0]"),
         bad("calibrators", ["none", "exat"], "one of ... (did you mean 'exact'?)...", "[1] = 'exat'"),
         bad(
             "calibrators",
-            [{"mine": {"name": "gap"}}, {"mine": {"name": "matrix"}}],
+            [{"mine": {"name": "top_rest"}}, {"mine": {"name": "matrix"}}],
             "each value only once",
             " = 'mine'",
         ),
         bad("calibrators", [{"mine": {"name": "oracle"}}], "one of ...", "[0].mine.name = 'oracle'"),
-        bad("calibrators", [{"oracle": {"name": "gap"}}], "a different name, since ...", "[0] = 'oracle'"),
+        bad("calibrators", [{"oracle": {"name": "top_rest"}}], "a different name, since ...", "[0] = 'oracle'"),
     ],
     "seeds": [
         bad(f"{GRID}.0.seeds", [2**63], "a number above -2**63 and below 2**63", "[0] = 9223372036854775808"),

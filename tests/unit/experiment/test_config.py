@@ -74,9 +74,9 @@ def test_figures_of_answers_are_drawn_where_there_is_something_to_answer():
         return shown
 
     assert drawn() == {"reach", "temperature", "mixup"}
-    assert drawn(calibrators=["exact", "gap"]) == {*QUESTIONS}
+    assert drawn(calibrators=["exact", "top_rest"]) == {*QUESTIONS}
     assert drawn(losses=["mixup2"]) == {"reach", "temperature"}
-    assert drawn(probe=False, calibrators=["exact", "gap"]) == {"temperature", "mixup", "maps"}
+    assert drawn(probe=False, calibrators=["exact", "top_rest"]) == {"temperature", "mixup", "maps"}
 
 
 @pytest.mark.parametrize(

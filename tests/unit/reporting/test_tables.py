@@ -180,14 +180,15 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     given = with_theory()
     exact = given["metrics"][given["metrics"]["calibrator"] == "exact"]
     trained = exact[exact["loss"] != "reference"]
-    more = [trained.assign(calibrator=name, value=trained["value"] + up) for name, up in (("gap", 10), ("matrix", 20))]
+    higher = {"top_rest": 10, "matrix": 20}
+    more = [trained.assign(calibrator=name, value=trained["value"] + up) for name, up in higher.items()]
     metrics = pd.concat([given["metrics"], *more], ignore_index=True)
-    metrics.loc[(metrics["calibrator"] == "gap") & (metrics["metric"] == "nll"), "value"] = math.inf
+    metrics.loc[(metrics["calibrator"] == "top_rest") & (metrics["metric"] == "nll"), "value"] = math.inf
     table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
     keys = ["dataset", "model", "loss", "metric"]
     none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
     for part in table.parts:
-        heads = ("uncalibrated", "TS (optimal)", "matrix scaling", "gap scaling")
+        heads = ("uncalibrated", "TS (optimal)", "matrix scaling", "top-versus-rest scaling")
         assert [*part.cells.columns] == [(metric, head) for metric in ("NLL (nats)", "ECE") for head in heads]
         assert "∞: a class that occurs" in part.caption
         keys = {(names.model_label(m), names.loss_label(loss)): (m, loss) for _, m, loss in synthetic.DEMO}

@@ -31,6 +31,8 @@ Definition = ast.FunctionDef | ast.ClassDef
 LONGEST = 64  # characters of the name of one of the package's plug-ins
 # Plug-ins that the package no longer has, by kind, and what to use instead.
 RETIRED = {
+    ("calibrators", "gap"): "use top_rest, which changes the top probability, too",
+    ("calibrators", "noise_layer"): "use partner or confusion_mix, which learn from confusions, too",
     ("probes", "far_field"): "adversarial and certified search for the nearest end of certainty",
 }
 
