@@ -21,7 +21,7 @@ from halobench.results.aggregate import REPEATED, REPEATING
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
 MIXUP = facts("losses", "mixup").family
-THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
+THEORY = ("gaussians", "log_k")
 FIGURES = tuple(name for name in plugins.names("figures") if name not in THEORY)
 STUDIES = (  # their figures
     "studies.architectures.mixup_families:draw",

@@ -27,8 +27,7 @@ _HOMES = {
     "calibration.calibrate_cell": ("Calibrated", "calibrate"),
     "calibration.diagnosis.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (
-        *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl"),
-        *("two_level_slope", "uniform_kl"),
+        *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl", "uniform_kl"),
     ),
     "calibration.calibrators.partner": ("PartnerFit", "fit_partner"),
     "calibration.ladder": ("RepairLadder", "Rung", "repair_ladder"),

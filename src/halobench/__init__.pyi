@@ -35,7 +35,6 @@ from halobench.calibration.overlap_theory import nearest_neighbour_kl as nearest
 from halobench.calibration.overlap_theory import partner_kl as partner_kl
 from halobench.calibration.overlap_theory import posterior_entropy as posterior_entropy
 from halobench.calibration.overlap_theory import two_level_kl as two_level_kl
-from halobench.calibration.overlap_theory import two_level_slope as two_level_slope
 from halobench.calibration.overlap_theory import uniform_kl as uniform_kl
 from halobench.calibration.scores.metric import ace as ace
 from halobench.calibration.scores.metric import reliability as reliability

@@ -12,7 +12,7 @@ from halobench.storage.verify import verify
 
 pytestmark = pytest.mark.theory
 GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "losses": ["cross_entropy"], "seeds": [0]}
-FIGURES = ("log_k", "phase", "predicted", "overlap", "gaussians", "repair")  # those that no grid of images has
+FIGURES = ("log_k", "gaussians", "repair")  # those that no grid of images has
 
 
 def bench_config() -> dict:

@@ -350,7 +350,7 @@ def test_a_grid_keeps_its_panels_in_order_whatever_its_shape():
 EMPTY = ("neighbourhood", "radii", "calibration", "reliability", "training", "repair")
 
 
-@pytest.mark.parametrize("name", [*EMPTY, "gaussians", "log_k", "phase", "predicted"])
+@pytest.mark.parametrize("name", [*EMPTY, "gaussians", "log_k"])
 def test_empty_tables_say_so(name, tables):
     figure = drawn(name, {table: rows.iloc[:0] for table, rows in tables.items()})
     assert not figure.axes

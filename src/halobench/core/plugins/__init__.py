@@ -33,6 +33,9 @@ LONGEST = 64  # characters of the name of one of the package's plug-ins
 RETIRED = {
     ("calibrators", "gap"): "use top_rest, which changes the top probability, too",
     ("calibrators", "noise_layer"): "use partner or confusion_mix, which learn from confusions, too",
+    ("figures", "overlap"): "docs/theory.md shows it",
+    ("figures", "phase"): "log_k shows which models grow like log k",
+    ("figures", "predicted"): "the metric kl_two_level has the predictions",
     ("probes", "far_field"): "adversarial and certified search for the nearest end of certainty",
 }
 
