@@ -19,7 +19,7 @@ from halobench.core import plugins
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
-COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "apply", "doctor", "check", "export", "stage"}
+COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "apply", "doctor", "check", "stage"}
 
 
 @pytest.mark.parametrize("command", [*sorted(COMMANDS), *(f"stage {name}" for name in plugins.names("stages"))])
