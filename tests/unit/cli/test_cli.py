@@ -140,7 +140,7 @@ LIGHT_STAGES = {
     "calibrate": "--seed 0 --run {folder} --spec {{}}",
     "claims": "--claims {root}/workflow/claims.yaml --tables {folder} --out {folder}",
     "figure": '--spec {{"figure":"calibration"}} --tables {folder} --out {folder}/calibration',
-    "table": '--spec {{"table":"paper_images"}} --tables {folder} --out {folder}/paper_images',
+    "table": '--spec {{"table":"scores"}} --tables {folder} --out {folder}/scores',
 }
 
 

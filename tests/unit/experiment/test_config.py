@@ -56,7 +56,7 @@ def test_the_committed_config_is_the_demo_grid(config):
     assert {"summary", *QUESTIONS} <= set(loaded.figures("demo"))
     assert loaded.figures("theory")[: len(QUESTIONS) - 1] == QUESTIONS[1:], "it has no probes"
     assert ["maps" in each.figures(each.run[0]) for each in (loaded, tiny)] == [True, False]
-    assert loaded.tables("theory") == ("paper_gaussians", "paper_gaussians_posterior")
+    assert loaded.tables("theory") == loaded.tables("demo") == ("scores",)
     assert not loaded.laddered("demo") | loaded.laddered("theory"), "only where an experiment names `repair`"
 
 

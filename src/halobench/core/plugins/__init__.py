@@ -37,6 +37,11 @@ RETIRED = {
     ("figures", "phase"): "log_k shows which models grow like log k",
     ("figures", "predicted"): "the metric kl_two_level has the predictions",
     ("probes", "far_field"): "adversarial and certified search for the nearest end of certainty",
+    ("tables", "images_posthoc"): "scores has these columns",
+    ("tables", "paper_gaussians"): "scores has these rows",
+    ("tables", "paper_gaussians_posterior"): "scores has these rows",
+    ("tables", "paper_images"): "scores has these rows",
+    ("tables", "paper_images_posterior"): "scores has these rows",
 }
 
 
