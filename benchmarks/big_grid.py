@@ -26,7 +26,7 @@ from halobench.storage import files
 SECONDS, BYTES = 120, 2 * 2**30
 FIGURES = ("summary", *QUESTIONS)  # with the next line, all the figures that a grid on images has
 FIGURES += ("calibration", "neighbourhood", "radii", "reliability", "training")
-PRINTED = ("paper_images", "paper_images_posterior")
+PRINTED = ("scores",)
 SIZES = {1000: Shape(5, 2), 3000: Shape(6, 5), 10_000: Shape(10, 10)}
 QUICK = {20: Shape(1, 1, 5, 4), 40: Shape(2, 1, 5, 4)}
 QUICK_FIGURES = ("reach", "radii")

@@ -53,9 +53,8 @@ def rows(quick: bool) -> Iterator[Row]:
             f"partner scaling, ({n}, {k})", partial(fit_partner, logits, labels), plain, logits, goal, count
         )
         logits = logits.astype(np.float64)
-        for name in ("gap", "top_rest"):
-            run = partial(calibrator.fit, name, logits, labels)
-            yield from fitted(f"{name}, ({n}, {k})", run, plain, logits, goal, count)
+        run = partial(calibrator.fit, "top_rest", logits, labels)
+        yield from fitted(f"top_rest, ({n}, {k})", run, plain, logits, goal, count)
 
 
 def fitted(what: str, fit: Fit, plain: Fit, logits: np.ndarray, goal: float, count: int) -> Iterator[Row]:

@@ -285,7 +285,7 @@ def markdown(text: str) -> str:
 
 
 NAMES_TEXT = """Figures, pages, tables and commands show these names; files and configurations use the keys.
-[References](references.md#losses) lists the losses."""
+[References](references.md#losses) lists the losses. What is retired is only in older tables."""
 
 
 def names_tables() -> Iterator[str]:

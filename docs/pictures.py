@@ -29,7 +29,7 @@ PUBLISHED = {
     "strangers": ("strangers", "halo"),
     "theory-collages": ("fashion-overlap", "log_k"),
     "theory-growth": ("controls", "studies.controls.growth:draw"),
-    **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "predicted")},
+    "theory-log-k": ("theory", "log_k"),
 }
 # Those that modules of studies draw, whose `draw` returns a figure, and whether they are written in fewer colours.
 DRAWN = {

@@ -21,7 +21,7 @@ from halobench.results.aggregate import JOINED, REPEATED
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
 MIXUP = facts("losses", "mixup").family
-THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
+THEORY = ("gaussians", "log_k")
 FIGURES = tuple(name for name in plugins.names("figures") if name not in THEORY)
 STUDIES = (  # their figures
     "studies.architectures.mixup_families:draw",
@@ -75,7 +75,7 @@ def beside_theory(given: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 def beside_posthoc(reliability: pd.DataFrame) -> pd.DataFrame:
     """These bins, and those of two calibrators other than temperature scaling."""
     exact = reliability[reliability["calibrator"] == "exact"]
-    others = [exact.assign(calibrator=c, accuracy=x * exact["accuracy"]) for c, x in (("gap", 0.9), ("zz_own", 0.8))]
+    others = [exact.assign(calibrator=c, accuracy=x * exact["accuracy"]) for c, x in (("matrix", 0.9), ("zz_own", 0.8))]
     return pd.concat([reliability, *others], ignore_index=True)
 
 

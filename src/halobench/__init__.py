@@ -27,8 +27,7 @@ _HOMES = {
     "calibration.calibrate_cell": ("Calibrated", "calibrate"),
     "calibration.diagnosis.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (
-        *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl"),
-        *("two_level_slope", "uniform_kl"),
+        *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl", "uniform_kl"),
     ),
     "calibration.calibrators.partner": ("PartnerFit", "fit_partner"),
     "calibration.ladder": ("RepairLadder", "Rung", "repair_ladder"),
@@ -43,7 +42,6 @@ _HOMES = {
     "losses.base": ("Loss",),
     "probing.certify.radius": ("certified_radius",),
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
-    "probing.far_field": ("FarField", "far_field"),
     "probing.probe": ("Neighbourhood", "ProbeOptions", "probe"),
     "probing.rays": ("Rays", "TrainingPoints", "towards"),
     "reporting.pages.diagnosis_page": ("diagnosis_page",),

@@ -35,7 +35,6 @@ from halobench.calibration.overlap_theory import nearest_neighbour_kl as nearest
 from halobench.calibration.overlap_theory import partner_kl as partner_kl
 from halobench.calibration.overlap_theory import posterior_entropy as posterior_entropy
 from halobench.calibration.overlap_theory import two_level_kl as two_level_kl
-from halobench.calibration.overlap_theory import two_level_slope as two_level_slope
 from halobench.calibration.overlap_theory import uniform_kl as uniform_kl
 from halobench.calibration.scores.metric import ace as ace
 from halobench.calibration.scores.metric import reliability as reliability
@@ -70,8 +69,6 @@ from halobench.probing.attack import Effort as Effort
 from halobench.probing.attack import attacked as attacked
 from halobench.probing.attack import attacked_radius as attacked_radius
 from halobench.probing.certify.radius import certified_radius as certified_radius
-from halobench.probing.far_field import FarField as FarField
-from halobench.probing.far_field import far_field as far_field
 from halobench.probing.probe import Neighbourhood as Neighbourhood
 from halobench.probing.probe import ProbeOptions as ProbeOptions
 from halobench.probing.probe import probe as probe

@@ -1,11 +1,10 @@
-"""Read and write predictions in CalArena's HDF5 layout (arXiv 2605.30188), and compare calibrators on such files.
+"""Read predictions in CalArena's HDF5 layout (arXiv 2605.30188), and compare calibrators on them.
 
 For each pair of data set and model, a file has the group ``{dataset}/{model}`` with
 
 =============================== ==========================================================================
 ``probas_cal``, ``probas_test`` (n, k) probabilities, or (n,) for the second of two classes
 ``labels_cal``, ``labels_test`` (n,), whole numbers from 0 to k - 1
-``posterior_test``              optional: (n, k), P(label | x), which halobench writes if it is known
 =============================== ==========================================================================
 
 ::
@@ -13,7 +12,6 @@ For each pair of data set and model, a file has the group ``{dataset}/{model}`` 
     from halobench import arena
 
     table = arena.compare("scores.h5")  # a row per pair
-    arena.write("ours.h5", "results")   # the cells of a results folder
 """
 
 from __future__ import annotations
@@ -34,16 +32,11 @@ from halobench.calibration.calibrators.exact import TemperatureFit, fit_temperat
 from halobench.calibration.calibrators.paper import fit_paper
 from halobench.calibration.floor import USUAL_FLOOR, fit_floor, floored
 from halobench.calibration.saved import Savable
-from halobench.calibration.scores.region_scores import SampleRegions
-from halobench.calibration.scores.sample_scores import cross_entropy, softmax
-from halobench.calibration.scores.targets import read_targets
+from halobench.calibration.scores.sample_scores import cross_entropy
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
 from halobench.core.extras import explained
-from halobench.results.cell_results import cell_names
-from halobench.results.trained_cell import open_cell
-from halobench.storage.files import replacing
 
-__all__ = ["Pair", "compare", "read", "write"]
+__all__ = ["Pair", "compare", "read"]
 
 NEEDED = ("probas_cal", "labels_cal", "probas_test", "labels_test")
 ELSEWHERE = 1e-3  # nats above the lowest NLL at which another program's temperature counts as ended elsewhere
@@ -180,35 +173,3 @@ def _note(logits: np.ndarray, labels: np.ndarray, exact: TemperatureFit) -> str:
     early = fit_paper(logits, labels)
     above = _nll(logits * early.beta, labels) - exact.nll if math.isfinite(early.beta) else math.inf
     return f"the paper's code stops {above:.3f} nats above" if above > ELSEWHERE else ""
-
-
-def write(path: Path | str, results: Path | str = "results") -> int:
-    """Write the cells of a results folder in CalArena's layout, and return the number of cells.
-
-    A data set's group is called ``DATASET-seedN``, since each seed draws its own samples. A model's group is called
-    ``MODEL-LOSS``. Probabilities are float64, and labels include any noise.
-
-    Raises
-    ------
-    SpecError
-        If the folder has no trained cells, or a cell has no logits.
-    MissingExtraError
-        If h5py isn't installed.
-    """
-    with explained("CalArena's files", "need"):
-        import h5py
-    names = cell_names(Path(results))
-    with replacing(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
-        for name in names:
-            dataset, model, loss, seed = name.split("/")
-            arrays = open_cell(Path(results) / "runs" / name).logits
-            k = arrays["test.logits"].shape[1]
-            regions = SampleRegions.read(arrays, ("val", "test"))
-            targets = read_targets(arrays, k, ("val", "test"), regions)["test"]
-            group = file.create_group(f"{dataset}-{seed}/{model}-{loss}")
-            for split, theirs in (("val", "cal"), ("test", "test")):
-                group[f"probas_{theirs}"] = softmax(arrays[f"{split}.logits"].astype(np.float64))
-                group[f"labels_{theirs}"] = arrays[f"{split}.labels"]
-            if "noisy" in targets:
-                group["posterior_test"] = targets["noisy"]
-    return len(names)

@@ -10,7 +10,6 @@ from halobench.calibration.overlap_theory import (
     partner_kl,
     posterior_entropy,
     two_level_kl,
-    two_level_slope,
     uniform_kl,
 )
 
@@ -22,6 +21,5 @@ __all__ = [
     "partner_kl",
     "posterior_entropy",
     "two_level_kl",
-    "two_level_slope",
     "uniform_kl",
 ]

@@ -96,8 +96,8 @@ def test_another_map_or_number_of_classes_is_named():
     from halobench.core.errors import SpecError
     from halobench.torch import Calibrated
 
-    with pytest.raises(SpecError, match="the map Gap can't be a module; choose temperature, top-versus-rest, partner"):
-        Calibrated(calibrator.fit("gap", *drawn()))
+    with pytest.raises(SpecError, match="the map ConfusionMix can't be a module; choose temperature, "):
+        Calibrated(calibrator.fit("confusion_mix", *drawn()))
     with pytest.raises(SpecError, match="logits: found 3 columns, expected 4, one for each class in the fit"):
         Calibrated(calibrator.fit("exact", *drawn()))(torch.zeros(2, 3))
 

@@ -108,14 +108,14 @@ def test_a_name_or_an_option_that_a_library_lacks_is_named(name, options, key, e
 
 def test_a_librarys_fit_that_fails_leaves_its_row_empty_with_the_reason():
     """The first takes only two classes, and the second needs a package of its own."""
-    names = ("none", "probmetrics/BinaryLogisticCalibrator", "probmetrics/DirichletCalibrator", "gap")
+    names = ("none", "probmetrics/BinaryLogisticCalibrator", "probmetrics/DirichletCalibrator", "top_rest")
     found = scored(names, 4)
     empty = found.metrics[found.metrics["value"].isna()]
     assert set(empty["calibrator"]) == set(names[1:3])
     assert len(empty) == len(found.metrics) / 2
     reasons = {fit["calibrator"]: fit.get("reason", "") for fit in found.fits}
     assert all(reasons[name] for name in names[1:3])
-    assert reasons["gap"] == ""
+    assert reasons["top_rest"] == ""
     logits, labels = drawn(200, 4)
     with pytest.raises(SpecError) as caught:
         calibrator.fit(names[1], logits, labels).logits(logits)

@@ -23,7 +23,7 @@ LEGIBLE = ("calibration", "halo", "neighbourhood", "radii", "reliability", "repa
 ONE = ("digits-noise50", "mlp", "cross_entropy")
 SOME = (ONE, ("digits-noise50", "mlp", "mixup2"), ("mnist5k-noise50", "cnn", "focal"))
 # Figures with legends, panel kinds, bars, marks and shades of their own; `make soak` covers the rest.
-DRAWN = ("calibration", "halo", "overlap", "phase", "reach", "reliability", "summary")
+DRAWN = ("calibration", "halo", "log_k", "reach", "reliability", "summary")
 
 
 def pixels(points, width):

@@ -13,9 +13,9 @@ from conftest import needs
 from halobench.core import plugins
 from halobench.reporting.print_tables import layout
 from halobench.reporting.print_tables.layout import Table
+from halobench.reporting.tables import scores
 
 pytestmark = pytest.mark.paper
-PRINTED = ("paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
 DOCUMENT = r"""\documentclass{article}
 %s
 \usepackage{booktabs}
@@ -33,14 +33,12 @@ def test_latex_compiles_and_fits_the_page(tmp_path):
     large = synthetic.tables(synthetic.LARGE, (0, 1))
     long = synthetic.tables([("d", f"m{i}", f"l_{j}") for i in range(9) for j in range(8)], (0, 1))
     given = synthetic.beside_theory(synthetic.made())
-    tables = {name: plugins.load("tables", name)(given["metrics"], given["runs"]) for name in PRINTED}
-    tables["awkward"] = synthetic.awkward_table()
-    for name, given in (("large", large), ("long", long)):
-        tables[name] = plugins.load("tables", "paper_images")(given["metrics"], given["runs"])
+    tables = {"awkward": synthetic.awkward_table(), "nothing": Table("Nothing", pd.DataFrame(), ())}
+    for name, shown in (("demo", given), ("large", large), ("long", long)):
+        tables[name] = scores.make(shown["metrics"], shown["runs"])
     exact = large["metrics"][large["metrics"]["calibrator"] == "exact"]
     wide = pd.concat([large["metrics"], *(exact.assign(calibrator=name) for name in plugins.names("calibrators"))])
-    tables["wide"] = plugins.load("tables", "images_posthoc")(wide, large["runs"])
-    tables["nothing"] = Table("Nothing", pd.DataFrame(), ())
+    tables["wide"] = scores.make(wide, large["runs"])
     for name, table in tables.items():
         layout.save(table, tmp_path / name, "partial: 1 of 2 cells")
     text = "".join(rf"\input{{{name}.tex}}" + "\n\\clearpage\n" for name in tables)

@@ -1,4 +1,4 @@
-"""CalArena's layout: what is read and written, and what is said of each pair."""
+"""CalArena's layout: what is read, and what is said of each pair."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from halobench import arena
 from halobench.core.errors import SpecError
 from halobench.core.extras import MissingExtraError
-from halobench.storage import arrays_io, files, records
 
 h5py = pytest.importorskip("h5py")
 
@@ -103,31 +102,7 @@ def test_files_that_are_not_of_this_layout_are_named(tmp_path):
             list(arena.read(tmp_path / f"{name}.h5"))
 
 
-def test_cells_come_back_with_their_posteriors(tmp_path):
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(2, 40, 3)), rng.integers(3, size=(2, 40))
-    transition = 0.5 * np.eye(3) + 0.5 * np.roll(np.eye(3), 1, axis=1)
-    folder = tmp_path / "runs/noisy/mlp/ce/seed1"
-    folder.mkdir(parents=True)
-    spec = {name: {} for name in ("dataset", "model", "loss", "train")} | {"dataset": {"source": "s"}}
-    files.write_json(folder / "train.json", records.seal({"spec": spec, "seed": 1, "outputs": {}}))
-    arrays = {"transition": transition}
-    for split, rows, drawn in zip(("val", "test"), logits, labels, strict=True):
-        arrays |= {f"{split}.logits": rows, f"{split}.labels": drawn, f"{split}.clean": drawn}
-    arrays_io.write_arrays(folder / "logits.safetensors", arrays)
-    assert arena.write(tmp_path / "ours.h5", tmp_path) == 1
-    (found,) = arena.read(tmp_path / "ours.h5")
-    assert (found.dataset, found.model) == ("noisy-seed1", "mlp-ce")
-    expected = np.exp(logits[1]) / np.exp(logits[1]).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found.probas_test, expected, rtol=1e-6)
-    np.testing.assert_array_equal(found.labels_cal, labels[0])
-    with h5py.File(tmp_path / "ours.h5") as file:
-        np.testing.assert_allclose(file["noisy-seed1/mlp-ce/posterior_test"], transition[labels[1]])
-
-
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingExtraError, match=r"^CalArena's files need h5py: pip install \"halobench\[arena\]\"$"):
         next(arena.read(tmp_path / "pairs.h5"))
-    with pytest.raises(MissingExtraError, match=r"^CalArena's files need h5py"):
-        arena.write(tmp_path / "ours.h5", tmp_path)

@@ -143,7 +143,7 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
 
 
 def test_captions_speak_of_what_is_shown(logits):
-    results = calibrate_file(logits, parse(CalibrateSpec, {"calibrators": ["none", "exact", "gap"]}))
+    results = calibrate_file(logits, parse(CalibrateSpec, {"calibrators": ["none", "exact", "top_rest"]}))
     drawn = figures.calibrated(results)
     assert list(drawn) == ["calibration", "reliability"]
     for name, figure in drawn.items():

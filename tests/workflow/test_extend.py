@@ -63,7 +63,7 @@ def test_each_kind_is_in_the_tables(examples):
     assert {"mine.metrics:worst_class", "ece-100"} < set(metrics["metric"])
     curves = pd.read_parquet(tables / "neighbourhood.parquet")
     assert "axes" in set(curves["probe"])
-    assert len(pd.read_csv(tables / "images_posthoc.csv").query("calibrator == 'mine.calibrators:shrunk'"))
+    assert len(pd.read_csv(tables / "scores.csv").query("calibrator == 'mine.calibrators:shrunk'"))
 
 
 def test_code_of_each_counts(examples):
@@ -125,10 +125,9 @@ def test_scores_of_the_rated_are_expectations_under_the_votes(examples):
     assert nll == pytest.approx(-(rows * log_softmax(logits.astype(float), axis=1)).sum(axis=1).mean(), abs=1e-6)
     bayes = found.query("model == 'bayes' and metric == 'nll'")["value"].item()
     assert bayes == pytest.approx(entropy(rows, axis=1).mean(), abs=1e-9)
-    for name in ("paper_images_posterior", "images_posthoc"):
-        page = (results / f"tables/mine/{name}.html").read_text()
-        assert "rated: scores on test data in expectation under the known posterior" in page
-        assert page.count("The posterior itself &amp;") == 2, "that of the votes, and that of the label noise"
+    page = (results / "tables/mine/scores.html").read_text()
+    assert page.count("rated: scores on test data in expectation under the known posterior") == 2
+    assert page.count("The posterior itself &amp;") == 2 * 2, "that of the votes, and that of the label noise"
 
 
 def test_figure_is_drawn_by_the_run_and_by_itself(examples):
@@ -147,7 +146,7 @@ def test_table_is_made_and_pages_hold_both(examples):
     means = runs.groupby("loss")["temperature_exact"].mean()
     pd.testing.assert_series_equal(made.set_index("loss")["temperature_exact mean"], means, check_names=False)
     assert "paper&#39;s code" in (tables / "mine.tables.temperatures.html").read_text()
-    assert (tables / "paper_images.csv").exists(), "beside all others"
+    assert (tables / "scores.csv").exists(), "beside all others"
     figures = (tables / "figures.html").read_text()
     assert "mine.figures.temperatures.png" in figures
     assert "The exact temperature of each cell." in figures, "its caption"

@@ -171,7 +171,7 @@ def test_one_cell_that_diverges_is_named_the_other_finishes_and_partial_draws_it
     assert "loss is " in missing["why"][0]
     metrics = pd.read_parquet(folder / "tables/tiny/metrics.parquet")
     assert set(metrics.loc[metrics["loss"] != "reference", "model"]) == {"mlp"}
-    for page in ("tables/tiny/paper_images.tex", "tables/tiny/overview.html", "explorer.json"):
+    for page in ("tables/tiny/scores.tex", "tables/tiny/overview.html", "explorer.json"):
         assert "partial: 1 of 2 cells" in (folder / page).read_text()
     assert files.read_json(folder / "figures/tiny/summary.json")["spec"]["note"] == "partial: 1 of 2 cells"
     shutil.rmtree(tmp_path / ".snakemake")

@@ -12,7 +12,7 @@ from halobench.storage.verify import verify
 
 pytestmark = pytest.mark.theory
 GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "losses": ["cross_entropy"], "seeds": [0]}
-FIGURES = ("log_k", "phase", "predicted", "overlap", "gaussians", "repair")  # those that no grid of images has
+FIGURES = ("log_k", "gaussians", "repair")  # those that no grid of images has
 
 
 def bench_config() -> dict:
@@ -65,8 +65,8 @@ def test_figures_and_tables_that_have_something_to_show_are_made(bench):
     everything["experiments"]["tiny"]["figures"] = ["all", "repair"]
     assert drawn < set(load_config(everything).figures("tiny"))
     printed = {path.stem for path in (bench.folder / "results/tables/tiny").glob("*.tex")}
-    assert printed == {"paper_gaussians", "paper_gaussians_posterior", "repair", "repair_metrics"}
-    numbers = pd.read_csv(bench.folder / "results/tables/tiny/paper_gaussians_posterior.csv")
+    assert printed == {"scores", "repair", "repair_metrics"}
+    numbers = pd.read_csv(bench.folder / "results/tables/tiny/scores.csv")
     assert set(numbers["dataset"]) == {"two"}
     assert numbers["separation"].tolist() == pytest.approx([0.4] * len(numbers))
     assert set(numbers["model"]) == {"mlp", "bayes"}

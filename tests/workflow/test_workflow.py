@@ -51,19 +51,18 @@ def test_every_figure_is_there_in_all_formats(finished):
 
 def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finished):
     metrics = table(finished, "metrics").query("split == 'test' and loss != 'reference'")
-    assert tiny_tables() == ["paper_images", "paper_images_posterior"]
-    for name, labels in (("paper_images", "clean"), ("paper_images_posterior", "noisy")):
-        stem = finished.folder / f"results/tables/tiny/{name}"
-        found = pd.read_csv(stem.with_suffix(".csv")).query("loss != 'reference'")
-        keys = ["dataset", "model", "loss", "calibrator", "metric"]
-        means = metrics[metrics["labels"] == labels].groupby(keys)["value"].mean()
-        assert len(found) == 2 * 2 * 2 * 4 * 3
-        np.testing.assert_allclose(found["mean"], means.loc[found.set_index(keys).index], rtol=1e-12)
-        assert stem.with_suffix(".tex").read_text().count(r"\begin{table}") == 2
-        assert stem.with_suffix(".html").read_text().count("<table") == 2
-        assert set(records.read_record(stem.with_suffix(".json"))["outputs"]) == {
-            f"{name}.{suffix}" for suffix in ("csv", "tex", "html")
-        }
+    assert tiny_tables() == ["scores"]
+    stem = finished.folder / "results/tables/tiny/scores"
+    found = pd.read_csv(stem.with_suffix(".csv")).query("loss != 'reference'")
+    keys = ["dataset", "labels", "model", "loss", "calibrator", "metric"]
+    means = metrics.groupby(keys)["value"].mean()
+    assert len(found) == 2 * 2 * 2 * 2 * 4 * 3
+    np.testing.assert_allclose(found["mean"], means.loc[found.set_index(keys).index], rtol=1e-12)
+    parts = 2 + 1  # both data sets against clean labels, and the noisy one under its posterior
+    assert stem.with_suffix(".tex").read_text().count(r"\begin{table}") == parts
+    assert stem.with_suffix(".html").read_text().count("<table") == parts
+    outputs = records.read_record(stem.with_suffix(".json"))["outputs"]
+    assert set(outputs) == {f"scores.{suffix}" for suffix in ("csv", "tex", "html")}
 
 
 def test_records_hold_provenance_and_true_checksums(finished):

@@ -54,6 +54,19 @@ MODELS = _named("models")
 DATASETS = _named("data")
 PROBES = _named("probes") | _named("searches")
 
+# What the package no longer has and published tables still hold; `halobench.core.plugins.RETIRED` says what to use.
+CALIBRATIONS["gap"] = Name(
+    "gap scaling (retired)",
+    "a temperature that depends on the gap between the two largest logits",
+    Style("#B8860B", "X", (0, (5, 1, 1, 1))),
+)
+CALIBRATIONS["noise_layer"] = Name(
+    "noise layer (retired)",
+    "TS followed by a matrix of transitions from predicted classes to labels",
+    Style("#5B4A3F", (6, 1, 0), (0, (4, 1, 1, 1))),
+)
+PROBES["far_field"] = Name("Far field (retired)", "infinitely far away in a random direction")
+
 LOSSES[NO_LOSS] = Name("not trained here", "not trained in this project", Style("#444444", "d", (0, (1, 1))))
 
 METRICS = _named("metrics") | {

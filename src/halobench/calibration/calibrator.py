@@ -172,7 +172,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Predictions with a logit of 1 against 0 are right three times out of four, so the best confidence is 3/4:
 
     >>> z = np.array([[1.0, 0.0]] * 400)
-    >>> fit("gap", z, np.tile([0, 0, 0, 1], 100)).predict_proba(z)[0].round(2).tolist()
+    >>> fit("exact", z, np.tile([0, 0, 0, 1], 100)).predict_proba(z)[0].round(2).tolist()
     [0.75, 0.25]
     """
     plugins.check_known("calibrators", "calibrator", name)

@@ -153,38 +153,6 @@ def two_level_kl(
     return float(least) if least.ndim == 0 else least
 
 
-def two_level_slope(
-    beta: np.ndarray | float,
-    group: np.ndarray | int,
-    own_gap: np.ndarray | float,
-    top_gap: np.ndarray | float,
-    partner_gap: np.ndarray | float,
-) -> np.ndarray | float:
-    """Return the limit of KL* / log k, with KL* from `two_level_kl`, for fixed gaps and group, as k grows.
-
-    With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, the limit is beta D for r >= 1. Own regions
-    that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both kinds,
-    whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. The difference between
-    KL* / log k and the limit shrinks only like 1 / log k.
-
-    Gaps must be positive, except for `partner_gap`, which must be in [0, top_gap].
-
-    Examples
-    --------
-    >>> round(two_level_slope(0.5, 2, 1.0, 1.0, 0.2), 3)
-    0.2
-    """
-    beta, group, own_gap, top, partner = _broadcast(beta, group, own_gap, top_gap, partner_gap)
-    _check(beta, group)
-    for key, value in (("own_gap", own_gap), ("top_gap", top)):
-        _require((value > 0) & np.isfinite(value), key, value, "a finite gap above 0")
-    _require((partner >= 0) & (partner <= top), "partner_gap", partner, "a gap from 0 to top_gap")
-    shortfall = beta * (1 - 1 / group) * (1 - partner / top)
-    ratio = np.minimum(own_gap / top, 1.0)
-    limit = np.minimum((1 - beta) * (1 - ratio) + shortfall, shortfall / ratio)
-    return float(limit) if limit.ndim == 0 else limit
-
-
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
     """Return -log(1 - eta), in nats, a bound for any k on the KL of the ideal Mixup predictor at a point of a region.
 

@@ -70,13 +70,6 @@ examples:
   halobench apply mine/calibrator.npz new.npz --out calibrated.npz
   halobench apply mine/calibrator.npz new.csv --out calibrated.csv"""
 
-EXPORT = """Each cell becomes the group DATASET-seedN/MODEL-LOSS with the probabilities and labels of its
-validation and test samples and, where it is known, the posterior of the test samples.
-
-examples:
-  halobench export ours.h5
-  halobench diagnose ours.h5              compares calibrators on each pair"""
-
 DOCTOR = """Lists versions, cores, memory, GPUs with their free memory and slots, and SLURM, in about ten lines.
 The exit code is 1 if something keeps jobs from using the GPUs.
 
@@ -154,12 +147,6 @@ def _apply(args: argparse.Namespace) -> None:
     run_apply(args.calibrator, args.file, args.out, args.trust)
 
 
-def _export(args: argparse.Namespace) -> None:
-    from halobench import arena
-
-    print(f"wrote {arena.write(args.file, args.results)} pairs of data set and model to {args.file}")
-
-
 def _doctor(args: argparse.Namespace) -> int:
     from halobench.pipeline.doctor import print_report
 
@@ -229,12 +216,6 @@ def add(commands: Any) -> None:
     what = "its options, as JSON or @FILE"
     check.add_argument("--options", type=read_json, default={}, metavar="JSON", help=what)
     options.add(check, "tables", required=False, help="an experiment's tables, which figures and tables need")
-
-    what = "Write the cells' predictions in CalArena's layout (HDF5)."
-    export = command("export", what, EXPORT, run=_export)
-    export.add_argument("file", **file("the file to write, such as ours.h5"))
-    what = "the results folder (default: results)"
-    options.add(export, "results", required=False, default=RESULTS, help=what)
 
     command("doctor", "Say what a run on this machine would use, and what stands in its way.", DOCTOR, run=_doctor)
 

@@ -159,7 +159,7 @@ class Config(Sections):
         return canonical(self.sources[source])
 
     def weights_spec(self, model: str) -> dict[str, Any]:
-        """Return the spec of a weights stage, which downloads or copies the published weights of a model."""
+        """Return the spec of a weights stage, which downloads the published weights of a model."""
         spec = self.models[model]
         return canonical(ModelSpec(spec.name, pretrained=spec.pretrained))
 

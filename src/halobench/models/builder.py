@@ -129,7 +129,7 @@ def kept_rows(
     if spec.outputs is None:
         return dict.fromkeys(_heads(spec, input_shape, classes)) if spec.finetune else {}
     rows = spec.output_rows(classes, names)
-    if spec.pretrained is True:
+    if spec.pretrained:
         count = pretrained.published(spec).num_classes
         require(max(rows) < count, "outputs", max(rows), f"less than {count}, the number of published outputs")
     return {name: rows for name in _heads(spec, input_shape, classes)}
@@ -151,7 +151,7 @@ def _heads(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> set[s
 
 def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
     """Raise SpecError if a model can't use the weights specified for it."""
-    if spec.pretrained is True and spec.outputs is None and spec.finetune is None:
+    if spec.pretrained and spec.outputs is None and spec.finetune is None:
         count = pretrained.published(spec).num_classes
         what = f"the weights of {spec.name} are for {count} classes, and the data set has {classes}"
         right = "use `outputs` to choose an output for each class, or `finetune: head` to train a new last layer"

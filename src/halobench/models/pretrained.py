@@ -1,8 +1,7 @@
-"""Load weights that were trained elsewhere, from a file, from a package, or downloaded by timm."""
+"""Load weights that were trained elsewhere, from a file or downloaded by timm."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,39 +9,40 @@ from typing import Any
 import torch
 from torch import nn
 
-from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
+from halobench.core.errors import RefusedError, describe_error, refuse, require
 from halobench.core.specs.model import ModelSpec
-from halobench.models import package_weights
 from halobench.storage import files
 
 # Tensor name -> rows of the outputs that represent classes; None if the model keeps its own tensor.
 Kept = Mapping[str, Sequence[int] | None]
 
-FORMAT = "a .safetensors file of weights (docs/models.md shows how to make one from a .pth or .pt file)"
-ORDER = "halobench.order"  # metadata that lists the tensors in their original order, since safetensors sorts them
+FORMAT = "a .safetensors, .pth or .pt file of weights"
+TORCH = (".pth", ".pt")  # suffixes of files that `torch.save` wrote
 NESTED = ("state_dict", "model")  # the keys under which some checkpoints store the tensors
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the tensors of a safetensors file by name, and whether they are in the order of their own model."""
-    from safetensors import SafetensorError, safe_open
+    """Return a file's tensors by name, and whether they are in the order of their own model; run no code in the file.
 
+    A .pth or .pt file keeps this order, whereas safetensors sorts tensors by name.
+    """
     wrong = f"is a folder; pass {FORMAT}" if path.is_dir() else "no such file"
     wrong += " (~ isn't expanded, so write the path in full)" if str(path).startswith("~") else ""
     refuse(not path.is_file(), "weights", f"{path}: {wrong}")
+    return (_read_state_dict(path), True) if path.suffix in TORCH else (_read_safetensors(path), False)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
-            order = (file.metadata() or {}).get(ORDER)
-            names = json.loads(order) if order else list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, order is not None
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it isn't a mapping
     except (SafetensorError, OSError) as error:
         raise RefusedError("weights", f"{path} can't be read as {FORMAT} ({describe_error(error)})") from None
 
 
-def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the tensors of a package's file as `_read` does, without running any code in the file."""
-    if path.suffix == ".safetensors":
-        return _read(path)
+def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     content: Any
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)  # even if they were saved on a GPU
@@ -58,20 +58,14 @@ def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
         "weights",
         f"{path} doesn't contain a state dict, which maps names to tensors; use another file",
     )
-    return {str(name): tensor for name, tensor in content.items()}, True
+    return {str(name): tensor for name, tensor in content.items()}
 
 
 def check(spec: ModelSpec, model: nn.Module, kept: Kept) -> None:
-    """Raise SpecError, naming the first mismatched tensor, if a spec's file or package has weights that don't fit."""
-    with torch.device("cpu"):
-        if spec.weights is not None:
+    """Raise SpecError, naming the first mismatched tensor, if the weights in a spec's file don't fit."""
+    if spec.weights is not None:
+        with torch.device("cpu"):
             _fitting(Path(spec.weights), *_read(Path(spec.weights)), model, kept)
-        if isinstance(spec.pretrained, str):
-            path = package_weights.find(spec.pretrained)
-            try:
-                _fitting(path, *_read_shipped(path), model, kept)
-            except SpecError as error:
-                raise error.at("pretrained" if error.key == "weights" else error.key) from None
 
 
 def load(path: Path, model: nn.Module, kept: Kept) -> None:
@@ -154,21 +148,13 @@ def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Modul
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:
-    """Write the weights that timm or a package publishes for a model to `out`, as safetensors; return `out`.
+    """Write the weights that timm publishes for a model to `out`, as safetensors; return `out`.
 
-    timm's weights are taken from its cache if possible. A package's weights keep their names; the model's names for
-    these weights are found when they are loaded.
+    They are taken from timm's cache if possible.
     """
     import timm
-    from safetensors.torch import save_file, save_model
+    from safetensors.torch import save_model
 
-    if isinstance(spec.pretrained, str):
-        tensors, ordered = _read_shipped(package_weights.find(spec.pretrained))
-        # Copied, since safetensors refuses tensors that share memory.
-        copied = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-        with files.replacing(out) as temporary:
-            save_file(copied, temporary, {ORDER: json.dumps(list(tensors))} if ordered else None)
-        return out
     published(spec)
     try:
         model = timm.create_model(spec.name.partition("/")[2], pretrained=True)

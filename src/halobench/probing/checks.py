@@ -1,4 +1,4 @@
-"""Check the arguments that callers pass to probes, attacks, certificates and the far field."""
+"""Check the arguments that callers pass to probes, attacks and certificates."""
 
 from __future__ import annotations
 

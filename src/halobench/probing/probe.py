@@ -199,7 +199,7 @@ def probe(
     """
     labels = check_arguments(predict, inputs, labels, training_points)
     check_rng(rng)
-    what = f"{spec.kind} doesn't walk along rays; use halobench.attacked_radius, certified_radius or far_field"
+    what = f"{spec.kind} doesn't walk along rays; use halobench.attacked_radius or certified_radius"
     refuse(spec.searches, "kind", what)
     geometry = Geometry(spec, inputs, labels, training_points, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)

@@ -12,7 +12,6 @@ from halobench.reporting.labels import ordered, stands_for
 KNOWN_LOSSES: tuple[str, ...] = tuple(names.LOSSES)
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
 _SPARE_MARKERS = (">", "h", (8, 1, 0), (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
-_MODEL_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "*", "h")
 _LOSS_STYLES, CALIBRATOR_STYLES, VERDICT_STYLES = (
     {key: name.style for key, name in kind.items() if name.style}
     for kind in (names.LOSSES, names.CALIBRATIONS, names.VERDICTS)
@@ -22,11 +21,6 @@ _LOSS_STYLES, CALIBRATOR_STYLES, VERDICT_STYLES = (
 def calibrator_style(name: str) -> Style:
     """Return a calibrator's style, or a grey one if it doesn't define any."""
     return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
-
-
-def model_markers(models: Iterable[str]) -> dict[str, str]:
-    """Return a marker for each model in a panel whose colours represent losses; markers repeat beyond twelve models."""
-    return dict(zip(ordered(models, names.MODELS), itertools.cycle(_MODEL_MARKERS), strict=False))
 
 
 def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:

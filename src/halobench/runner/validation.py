@@ -21,7 +21,6 @@ from halobench.core.errors import SpecError
 from halobench.experiment.code_version import code_map
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
-from halobench.models import package_weights
 from halobench.runner.build_checks import outside_calibration, outside_displays, written_description
 from halobench.storage import files
 from halobench.storage.provenance import PACKAGE, versions
@@ -72,9 +71,8 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
     weights = {}
     for model in config.models.values():
         with contextlib.suppress(OSError, ValueError):  # the checks report a missing file
-            shipped = isinstance(model.pretrained, str) and package_weights.find(model.pretrained)
-            if path := model.weights or shipped:
-                weights[str(path)] = [os.stat(path).st_size, os.stat(path).st_mtime_ns]
+            if path := model.weights:
+                weights[path] = [os.stat(path).st_size, os.stat(path).st_mtime_ns]
     package = {str(path.relative_to(PACKAGE)): files.checksum(path) for path in sorted(PACKAGE.rglob("*.py"))}
     try:
         code = code_map("train", _outside(config))

@@ -725,9 +725,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
     searches = {"points": ["train", "heldout"], "probe": ["adversarial", "certified"]}
     nulls = searches | {"probe": ["adversarial"], "quantity": ["half_space", "half_spaces"], "calibrator": ["none"]}
     radii = {"quantity": ["certainty", "decision"], "calibrator": ["none", "exact"]}
-    far = {"points": ["train"], "probe": ["far_field"], "quantity": ["certain_from"], "calibrator": ["none", "exact"]}
-    kinds = (places | radii, searches | radii, nulls, far)
-    ends = [crossed(where, "relative_median", "survival_2") for where in kinds]
+    ends = [crossed(where, "relative_median", "survival_2") for where in (places | radii, searches | radii, nulls)]
     return {
         "runs": runs,
         "metrics": crossed(metrics, "value"),

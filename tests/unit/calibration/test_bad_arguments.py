@@ -38,8 +38,8 @@ RNG = np.random.default_rng(0)
         (lambda: fit_partner(Z, np.eye(3)[Y]), "labels: found shape"),
         (lambda: fit_partner(Z, Y + 1), r"labels\[\d+\] = 3.*labels start at 0"),
         (lambda: fit_partner(Z, Y).predict_proba(np.zeros((4, 5))), "logits: found 5 columns, expected 3"),
-        (lambda: calibrator.fit("gap", Z * np.nan, Y), r"logits\[0\] = nan"),
-        (lambda: calibrator.fit("gap", Z, Y[:9]), "labels: found shape"),
+        (lambda: calibrator.fit("top_rest", Z * np.nan, Y), r"logits\[0\] = nan"),
+        (lambda: calibrator.fit("top_rest", Z, Y[:9]), "labels: found shape"),
         (lambda: fit_auto(P, Y), "look like probabilities"),
         (lambda: fit_auto(Z, Y + 1), "labels start at 0"),
         (lambda: fit_auto(Z, Y, seed=-1), "seed = -1"),
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_named(call, told):
 def test_two_classes_may_be_labelled_false_and_true():
     logits, labels = drawn(60, 2)
     truth = labels == 1
-    for fit in (fit_partner, fit_auto, fit_temperature, functools.partial(calibrator.fit, "gap")):
+    for fit in (fit_partner, fit_auto, fit_temperature, functools.partial(calibrator.fit, "top_rest")):
         found, expected = (fit(logits, given).predict_proba(logits) for given in (truth, labels))
         np.testing.assert_array_equal(found, expected)
     assert metric.nll(logits, truth) == metric.nll(logits, labels)

@@ -266,7 +266,7 @@ def test_a_test_set_on_which_no_calibration_is_best_says_so_first():
 @fast
 def test_any_calibrator_can_be_asked_for(tmp_path):
     z, y = drawn(1200, flips=0.3)
-    for name in ("none", "exact", "matrix", "gap"):
+    for name in ("none", "exact", "matrix", "top_rest"):
         found = diagnose(z, y, *drawn(400, seed=1), candidates=OWN, calibrator=name)
         assert (found.auto.chosen, found.recommended) == (name, "partner")
         assert found.answers()[0].warning

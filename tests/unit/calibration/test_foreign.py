@@ -134,8 +134,8 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
     assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
     assert 0 < values["exact", "error"] < 0.2
     assert terminal.certificate(fits["paper"]) == "none: its gradient is NaN at logits of -inf"
-    with pytest.raises(SpecError, match="val_logits: a logit is -inf; leave out the calibrator gap, which"):
-        calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "gap")))
+    with pytest.raises(SpecError, match="val_logits: a logit is -inf; leave out the calibrator top_rest, which"):
+        calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "top_rest")))
 
 
 def pickled(path):

@@ -1,4 +1,4 @@
-"""Partner, gap and ts-mix scaling: independent optimisers and libraries, invariances, bad cases, closed forms."""
+"""Partner and top-versus-rest scaling: independent optimisers and libraries, invariances, bad cases, closed forms."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def bad_cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-BOUNDED = ("partner", "gap", "matrix", "dirichlet", "top_rest", "confusion_mix", "noise_layer")
+BOUNDED = ("partner", "matrix", "dirichlet", "top_rest", "confusion_mix")
 
 
 @pytest.mark.parametrize("case", bad_cases())
@@ -205,34 +205,7 @@ def test_bad_cases_have_a_finite_optimum(name, case):
         assert nll(fit.logits(logits), np.zeros(len(logits), int)) < np.inf
 
 
-# Gap scaling and top-versus-rest --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("share", "bent"), [(0.3, False), (0.5, True)])
-def test_gap_scaling_is_the_optimum_that_scipy_finds_within_its_bounds(share, bent):
-    logits, labels = confused(500, 5, share=share)
-    if bent:  # small gaps carry no information: b0 ends at 0
-        close = np.diff(np.sort(logits)[:, -2:]).ravel() < 2
-        labels[close] = np.random.default_rng(1).integers(5, size=close.sum())
-        logits[close] = -logits[close]
-    ts = fit_temperature(logits, labels)
-    gaps = np.diff(np.sort(logits)[:, -2:]).ravel()
-    f = gaps / (gaps + gaps.mean())
-
-    def tempered(b: np.ndarray, z: np.ndarray, f: np.ndarray) -> np.ndarray:
-        return z * ((b[0] * (1 - f) + b[1] * f) * ts.beta)[:, None]
-
-    def objective(b: np.ndarray) -> float:
-        return nll(tempered(b, logits, f), labels) + newton.RIDGE / 2 / len(labels) * float((b - 1) @ (b - 1))
-
-    peer = minimize(objective, [1, 1], bounds=[(0, None)] * 2, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
-    fit = calibrator.fit("gap", logits, labels)
-    expected = log_softmax(tempered(peer.x, logits, f), axis=1)
-    np.testing.assert_allclose(log_softmax(fit.logits(logits), axis=1), expected, atol=1e-4)
-    assert fit.converged
-    assert fit.nll <= ts.nll + 1e-12
-    assert (peer.x.min() == 0) == bent
-    np.testing.assert_array_equal(fit.logits(logits).argsort(axis=1), logits.argsort(axis=1))
+# Top-versus-rest scaling ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.3, 0.0])

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from halobench.calibration import calibrator
 from halobench.calibration.calibrate_cell import calibrate
-from halobench.calibration.calibrators import confusion_mix, dirichlet, noise_layer
+from halobench.calibration.calibrators import confusion_mix, dirichlet
 from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.calibration.scores.metric import ece, kl, nll
 from halobench.calibration.scores.sample_scores import softmax
@@ -56,11 +56,11 @@ def test_classes_that_validation_lacks_get_little_or_nothing(name):
     seen = labels != 2
     fit = calibrator.fit(name, logits[seen], labels[seen])
     p = fit.predict_proba(logits)
-    assert p[:, 2].mean() < softmax(logits)[:, 2].mean() or name in ("gap", "top_rest", "shrunk")
+    assert p[:, 2].mean() < softmax(logits)[:, 2].mean() or name in ("top_rest", "shrunk")
     assert nll(fit.logits(logits), labels) < math.inf
 
 
-@pytest.mark.parametrize("name", ["dirichlet", "confusion_mix", "noise_layer"])
+@pytest.mark.parametrize("name", ["dirichlet", "confusion_mix"])
 def test_shifts_change_nothing_and_permuted_classes_permute_the_result(name):
     logits, labels = drawn(400, flips=0.2)
     new = drawn(100, seed=1)[0]
@@ -132,16 +132,15 @@ def test_dirichlet_calibration_is_the_optimum_that_scipy_finds_at_its_strengths(
         np.testing.assert_allclose(fit.predict_proba(logits), softmax(mapped(peer, log_p)), atol=1e-3)
 
 
-# The mixture with confusions, and the noise layer ---------------------------------------------------------------------
+# The mixture with confusions ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["confusion_mix", "noise_layer"])
-def test_one_hot_logits_get_the_frequencies_of_labels(name):
+def test_one_hot_logits_get_the_frequencies_of_labels():
     """Logits that show only the predicted class leave nothing else to learn."""
     top = np.repeat(np.arange(3), 1000)
     shares = np.array([[0.7, 0.2, 0.1], [0.0, 0.9, 0.1], [0.25, 0.25, 0.5]])
     labels = np.concatenate([np.repeat(np.arange(3), np.round(1000 * row).astype(int)) for row in shares])
-    p = calibrator.fit(name, 8 * np.eye(3)[top], labels).predict_proba(8 * np.eye(3))
+    p = calibrator.fit("confusion_mix", 8 * np.eye(3)[top], labels).predict_proba(8 * np.eye(3))
     np.testing.assert_allclose(p, shares, atol=0.01)
 
 
@@ -168,25 +167,6 @@ def test_the_mixture_has_the_least_leave_one_out_nll_of_a_fine_grid():
     fit = calibrator.fit("confusion_mix", logits, labels)
     assert fit.converged
     np.testing.assert_allclose(fit.predict_proba(logits), expected, atol=0.01)
-
-
-def test_the_noise_layer_is_the_optimum_that_scipy_finds_at_its_strength(monkeypatch):
-    """BFGS on log beta and the logits of Q, for the log-likelihood with its prior and a ridge towards TS."""
-    logits, labels = drawn(120, 3, flips=0.2)
-    n, prior = len(labels), np.full((3, 3), noise_layer.SPREAD / 3) + 10 * np.eye(3)
-    monkeypatch.setattr(noise_layer, "STRENGTHS", (10.0,))
-
-    def objective(flat):
-        p, Q = softmax(math.exp(flat[0]) * logits), softmax(flat[1:].reshape(3, 3))
-        likelihood = (p * Q.T[labels]).sum(axis=1)
-        ridge = 0.3 / 2 * (flat[0] - log_beta) ** 2
-        return (ridge - np.log(likelihood).sum() - (prior * np.log(Q)).sum()) / n
-
-    log_beta = math.log(fit_temperature(logits, labels).beta)
-    start = np.r_[log_beta, (3 * np.eye(3)).ravel()]
-    peer = minimize(objective, start, method="BFGS").x
-    expected = softmax(math.exp(peer[0]) * logits) @ softmax(peer[1:].reshape(3, 3))
-    np.testing.assert_allclose(calibrator.fit("noise_layer", logits, labels).predict_proba(logits), expected, atol=1e-3)
 
 
 def test_a_missing_package_is_named_with_its_extra_before_anything_is_fitted(monkeypatch):

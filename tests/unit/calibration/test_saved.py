@@ -32,7 +32,7 @@ from halobench.desk import apply
 from unit.calibration.builders import drawn
 
 KEPT = Path(__file__).parent / "saved_calibrators"  # written by version 0.2.0
-OWN = ("exact", "shrunk", "paper", "top_rest", "partner", "matrix", "gap", "dirichlet", "confusion_mix", "noise_layer")
+OWN = ("exact", "shrunk", "paper", "top_rest", "partner", "matrix", "dirichlet", "confusion_mix")
 EACH = (*OWN, "local", "auto", "netcal/HistogramBinning")
 FITS = {"TemperatureFit": fit_temperature, "PartnerFit": fit_partner}
 FITS["AutoFit"] = functools.partial(fit_auto, candidates=("partner",))
@@ -296,8 +296,8 @@ def test_a_class_of_ones_own_is_saved_as_its_numbers_and_opened_if_it_is_trusted
 @pytest.mark.parametrize(
     ("module", "form", "told"),
     [
-        ("halobench.calibration.calibrators.gap", "other", r"gap: @savable\('other'\): call it 'gap', as its file"),
-        ("halobench.calibration.calibrators.gap", "gap", "has a class of that name; choose another"),
+        ("halobench.calibration.calibrators.top_rest", "other", r"@savable\('other'\): call it 'top_rest', as"),
+        ("halobench.calibration.calibrators.top_rest", "top_rest", "has a class of that name; choose another"),
         ("halobench.calibration.scores.scoring", "new", r"list this module in HOMES in halobench\.calibration\.saved"),
         ("mine", "new", "put it above @dataclass"),
     ],
@@ -325,28 +325,28 @@ def test_whoever_saves_samples_is_told(name, tmp_path, monkeypatch):
 
 
 def test_saving_numbers_warns_of_nothing(tmp_path, recwarn):
-    fitted("gap").save(tmp_path / "calibrator.npz")
+    fitted("top_rest").save(tmp_path / "calibrator.npz")
     assert not recwarn.list
 
 
 def test_a_map_that_cannot_be_saved_is_one_line(tmp_path):
-    fit = dataclasses.replace(fitted("gap"), transform=lambda z: z)
+    fit = dataclasses.replace(fitted("top_rest"), transform=lambda z: z)
     with pytest.raises(SpecError, match=r"c\.npz: an object of the type function can't be saved; return a data class"):
         fit.save(tmp_path / "c.npz")
 
 
 def test_forms_that_no_class_has_are_refused(tmp_path):
     path = tmp_path / "calibrator.npz"
-    fitted("gap").save(path)
+    fitted("top_rest").save(path)
 
     def change(header, arrays):
-        header["fit"]["map"]["transform"]["form"] = "gap.later"
+        header["fit"]["map"]["transform"]["form"] = "top_rest.later"
         del header["sha256"]
         header["sha256"] = saved._digest(header, {name: arrays[name] for name in arrays if name != "header"})
         header["sha256"] = header.pop("sha256")
 
     edit(path, change)
-    with pytest.raises(SpecError, match=r"whose files this version can't open \(unknown 'gap\.later'\)"):
+    with pytest.raises(SpecError, match=r"whose files this version can't open \(unknown 'top_rest\.later'\)"):
         Calibrator.load(path)
 
 
@@ -358,7 +358,7 @@ def nested(header: dict) -> None:
 @pytest.mark.parametrize("forge", [nested, lambda header: header.pop("fit")], ids=["nested 800 deep", "no fit"])
 def test_a_forged_file_with_a_valid_checksum_is_refused_in_a_line(tmp_path, forge):
     path = tmp_path / "calibrator.npz"
-    fitted("gap").save(path)
+    fitted("top_rest").save(path)
 
     def change(header, arrays):
         forge(header)

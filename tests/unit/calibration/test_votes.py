@@ -192,13 +192,13 @@ def test_data_frames_are_aligned_by_their_columns():
 @pytest.mark.usefixtures("without_ladder")
 def test_calibrators_of_single_labels_are_left_out_by_name():
     z, votes = voted()
-    found = diagnose(z, votes=votes, candidates=("partner", "gap"))
+    found = diagnose(z, votes=votes, candidates=("partner", "confusion_mix"))
     assert (
-        next(each for each in found.auto.candidates if each.name == "gap").reason
+        next(each for each in found.auto.candidates if each.name == "confusion_mix").reason
         == "it takes labels only, without votes or weights"
     )
-    with pytest.raises(SpecError, match=r"calibrators\.gap: takes labels only, without votes or weights"):
-        diagnose(z, votes=votes, candidates=("partner",), calibrator="gap")
+    with pytest.raises(SpecError, match=r"calibrators\.confusion_mix: takes labels only, without votes or weights"):
+        diagnose(z, votes=votes, candidates=("partner",), calibrator="confusion_mix")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from halobench.core import plugins
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
-COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "apply", "doctor", "check", "export", "stage"}
+COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "apply", "doctor", "check", "stage"}
 
 
 @pytest.mark.parametrize("command", [*sorted(COMMANDS), *(f"stage {name}" for name in plugins.names("stages"))])
@@ -140,7 +140,7 @@ LIGHT_STAGES = {
     "calibrate": "--seed 0 --run {folder} --spec {{}}",
     "claims": "--claims {root}/workflow/claims.yaml --tables {folder} --out {folder}",
     "figure": '--spec {{"figure":"calibration"}} --tables {folder} --out {folder}/calibration',
-    "table": '--spec {{"table":"paper_images"}} --tables {folder} --out {folder}/paper_images',
+    "table": '--spec {{"table":"scores"}} --tables {folder} --out {folder}/scores',
 }
 
 

@@ -496,7 +496,7 @@ def test_photographs_with_imagenets_labels_are_cut_to_crops_and_mirrored(tmp_pat
     (tmp_path / "skimage/data").mkdir(parents=True)
     (tmp_path / "skimage/__init__.py").write_text("raise ImportError('imported, though only its files are needed')")
     spec = SourceSpec("imagenet_photos", {"side": 90})
-    with pytest.raises(SpecError, match=r"loader: the photograph .*camera.png is missing; install scikit-image.*zoo"):
+    with pytest.raises(SpecError, match=r"loader: the photograph .*camera.png is missing; install .*scikit-image"):
         sources.describe(spec)
     drawn = np.random.default_rng(0).integers(0, 256, (100, 160), np.uint8)
     for name in ("camera", "coffee"):

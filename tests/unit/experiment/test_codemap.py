@@ -202,7 +202,7 @@ def test_a_search_counts_where_it_is_used_alone():
     """An edit of the attack reruns no probe that only walks along rays."""
     rays, attacked = code_map("probe", [("probes", "sphere")]), code_map("probe", [("searches", "adversarial")])
     assert set(attacked) - set(rays) == {"probing/searches/adversarial", "probing/attack"}
-    assert not any("far_field" in name or "piecewise" in name for name in {*rays, *attacked})
+    assert not any("certify" in name or "piecewise" in name for name in {*rays, *attacked})
 
 
 def test_what_formats_numbers_for_readers_outdates_tables_and_pages_and_nothing_computed():

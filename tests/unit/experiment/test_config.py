@@ -31,7 +31,7 @@ def test_figures_and_tables_from_outside_are_drawn_besides_all_or_none_at_all(co
     demo = config["experiments"]["demo"]
     demo["figures"] = ["all"]
     every = load_config(config).figures("demo")
-    assert {"summary", "phase"} <= {*every}
+    assert {"summary", "log_k"} <= {*every}
     demo["figures"], demo["tables"] = ["all", "own_display:draw", "summary"], ["own_display:draw"]
     loaded = load_config(config)
     assert loaded.figures("demo") == (*every, "own_display:draw")
@@ -56,7 +56,7 @@ def test_the_committed_config_is_the_demo_grid(config):
     assert {"summary", *QUESTIONS} <= set(loaded.figures("demo"))
     assert loaded.figures("theory")[: len(QUESTIONS) - 1] == QUESTIONS[1:], "it has no probes"
     assert ["maps" in each.figures(each.run[0]) for each in (loaded, tiny)] == [True, False]
-    assert loaded.tables("theory") == ("paper_gaussians", "paper_gaussians_posterior")
+    assert loaded.tables("theory") == loaded.tables("demo") == ("scores",)
     assert not loaded.laddered("demo") | loaded.laddered("theory"), "only where an experiment names `repair`"
 
 
@@ -74,9 +74,9 @@ def test_figures_of_answers_are_drawn_where_there_is_something_to_answer():
         return shown
 
     assert drawn() == {"reach", "temperature", "mixup"}
-    assert drawn(calibrators=["exact", "gap"]) == {*QUESTIONS}
+    assert drawn(calibrators=["exact", "top_rest"]) == {*QUESTIONS}
     assert drawn(losses=["mixup2"]) == {"reach", "temperature"}
-    assert drawn(probe=False, calibrators=["exact", "gap"]) == {"temperature", "mixup", "maps"}
+    assert drawn(probe=False, calibrators=["exact", "top_rest"]) == {"temperature", "mixup", "maps"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from halobench.core.errors import SpecError
@@ -18,7 +18,6 @@ from halobench.core.specs.codec import canonical, parse
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.losses import base
-from halobench.models import package_weights, pretrained
 from halobench.models.builder import build
 from halobench.models.shape_check import check
 from halobench.training.loop import TrainingSet, fit
@@ -127,35 +126,27 @@ def averaged(input_shape, classes):
     )
 
 
-# --- Weights that a package ships ----------------------------------------------------------------------
+# --- Weights that torch.save wrote ----------------------------------------------------------------------
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A function that installs a package of the given files, each with what it holds, and returns its name."""
+def saved(tmp_path):
+    """A function that saves a file of weights, and returns its path."""
 
-    def install(**contents: object) -> str:
-        folder = tmp_path / f"shipping_{len(list(tmp_path.iterdir()))}"
-        folder.mkdir()
-        (folder / "__init__.py").write_text("raise ImportError('imported, though only its files are needed')")
-        for stem, content in contents.items():
-            torch.save(content, folder / f"{stem}.pth")
-        return folder.name
+    def save(content: object) -> Path:
+        torch.save(content, tmp_path / "net.pth")
+        return tmp_path / "net.pth"
 
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return install
+    return save
 
 
 @pytest.mark.parametrize("inside", ["", "state_dict"])
-def test_a_packages_renamed_weights_give_plain_timms_logits(tmp_path, package, plain, pixels, inside):
-    """Their order survives safetensors, which sorts them; the package isn't imported."""
+def test_renamed_weights_give_plain_timms_logits(saved, plain, pixels, inside):
+    """They are matched by their order."""
     tensors = foreign(plain)
-    name = package(net={inside: tensors, "epoch": 3} if inside else tensors)
-    spec = parse(ModelSpec, {"name": f"timm/{NAME}", "pretrained": name})
-    assert parse(ModelSpec, canonical(spec)) == spec
+    path = saved({inside: tensors, "epoch": 3} if inside else tensors)
+    spec = parse(ModelSpec, {"name": f"timm/{NAME}", "weights": str(path)})
     check(spec, SHAPE, CLASSES)
-    path = pretrained.fetch(spec, tmp_path / "w.safetensors")
-    assert list(load_file(path)) != list(tensors)
     model = build(spec, SHAPE, CLASSES, MOMENTS, path).eval()
     with torch.no_grad():
         torch.testing.assert_close(model(as_data(pixels)), as_timm(plain, pixels), rtol=1e-4, atol=1e-4)
@@ -171,7 +162,7 @@ def changed(tensors: dict[str, torch.Tensor], **changes: object) -> dict[str, ob
     return {name: tensor for name, tensor in (tensors | changes).items() if tensor is not None}
 
 
-def test_weights_that_do_not_belong_to_the_model_are_refused_on_one_line(package, plain):
+def test_weights_that_do_not_belong_to_the_model_are_refused_on_one_line(saved, plain):
     """Renamed tensors are matched only if all of them correspond."""
     renamed = foreign(plain)
     first, last = next(iter(renamed)), list(renamed)[-1]
@@ -187,25 +178,11 @@ def test_weights_that_do_not_belong_to_the_model_are_refused_on_one_line(package
         ({"epoch": 3}, "doesn't contain a state dict, which maps names to tensors"),
         ({}, "a state dict"),
     ):
-        spec = ModelSpec(f"timm/{NAME}", pretrained=package(net=content))
+        spec = ModelSpec(f"timm/{NAME}", weights=str(saved(content)))
         with pytest.raises(SpecError, match=message) as caught:
             check(spec, SHAPE, CLASSES)
-        assert caught.value.key == "pretrained"
+        assert caught.value.key == "weights"
         assert "\n" not in str(caught.value)
-
-
-def test_missing_and_ambiguous_files_are_listed(package):
-    two, none = package(one={}, two={}), package()
-    for name, message in (
-        ("no_such_package", "the name under which Python imports an installed package.*zoo"),
-        ("../elsewhere", "the name under which Python imports an installed package"),
-        (none, "a package that ships a .pth, .pt or .safetensors file"),
-        (two, f"one of {two}/one.pth, {two}/two.pth"),
-        (f"{two}/tow.pth", rf"one of .* \(did you mean '{two}/two.pth'\?\)"),
-    ):
-        with pytest.raises(SpecError, match=message):
-            package_weights.find(name)
-    assert package_weights.find(f"{two}/two.pth").name == "two.pth"
 
 
 class OfItsOwnSize(nn.Module):
@@ -221,15 +198,14 @@ class OfItsOwnSize(nn.Module):
         return self.last(images.view(images.size(0), -1))
 
 
-def test_a_network_of_another_package_is_built_from_its_options_alone(tmp_path, package):
+def test_a_network_of_another_package_is_built_from_its_options_alone(saved):
     """By a normalisation of three channels, grey images become colour images."""
     torch.manual_seed(0)
     own = OfItsOwnSize(5).eval()
-    keys = {"name": f"{__name__}:OfItsOwnSize", "side": 5, "pretrained": package(net=own.state_dict())}
+    keys = {"name": f"{__name__}:OfItsOwnSize", "side": 5, "weights": str(saved(own.state_dict()))}
     spec = parse(ModelSpec, keys | {"preprocess": {"mean": [0.1, 0.2, 0.3], "std": 0.5}, "resize": 5})
     check(spec, (1, 8, 8), 10)
-    path = pretrained.fetch(spec, tmp_path / "w.safetensors")
-    model = build(spec, (1, 8, 8), 10, (np.array([100.0]), np.array([50.0])), path).eval()
+    model = build(spec, (1, 8, 8), 10, (np.array([100.0]), np.array([50.0])), Path(spec.weights)).eval()
     grey = torch.rand(4, 1, 5, 5) * 255
     expected = own((grey.expand(-1, 3, -1, -1) / 255 - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / 0.5)
     torch.testing.assert_close(model((grey - 100) / 50), expected, rtol=1e-4, atol=1e-5)

@@ -226,7 +226,7 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
         )
 
 
-@pytest.mark.parametrize("kind", ["adversarial", "far_field"])
+@pytest.mark.parametrize("kind", ["adversarial", "certified"])
 def test_a_killed_probe_resumes_to_the_same_bytes(cell, tmp_path, kind, monkeypatch):
     """It is interrupted after every part of the samples, in a search and on a walk along rays."""
     monkeypatch.setattr(ray_walk, "FORWARDS", 200)

@@ -213,7 +213,7 @@ def test_the_kl_counts_where_the_posterior_is_known_and_else_the_nll():
     ],
 )
 def test_the_base_is_cross_entropy_or_else_the_first_loss_or_models_from_elsewhere(losses, base, said):
-    tables = {"metrics": grid(PAIRS[:1], losses, [*FITS, "gap"])}
+    tables = {"metrics": grid(PAIRS[:1], losses, [*FITS, "top_rest"])}
     tables |= {"runs": runs_of(tables["metrics"]), "radii": radii_of(PAIRS[:1], losses)}
     left = seeds_of(tables["metrics"], PAIRS[0], base, "exact").mean()
     far, warm, *others = answers(tables)
@@ -398,7 +398,7 @@ def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_coun
 
 
 def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first():
-    fits = [*FITS, "oracle", "partner", "auto", "gap", "matrix", "local", "zz_own", "probmetrics/other"]
+    fits = [*FITS, "oracle", "partner", "auto", "top_rest", "matrix", "local", "zz_own", "probmetrics/other"]
     metrics = grid(PAIRS, [CE, "mixup2"], fits)
     answer = maps.maps(metrics, runs_of(metrics))
     shown = [each.label for each in answer.series]
@@ -445,7 +445,7 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
 )
 def test_a_map_that_raises_the_nll_adds_to_what_is_left(changes, said):
     values = {(*pair, CE, "exact"): [0.5] * 3 for pair in PAIRS}
-    values |= {(*pair, CE, "gap"): [0.5 + change] * 3 for pair, change in zip(PAIRS, changes, strict=True)}
+    values |= {(*pair, CE, "top_rest"): [0.5 + change] * 3 for pair, change in zip(PAIRS, changes, strict=True)}
     metrics = scored(values)
     assert said in maps.maps(metrics, runs_of(metrics)).short
 
@@ -662,7 +662,7 @@ def test_models_from_elsewhere_are_probed_around_evaluation_samples():
 
 
 def test_an_answer_that_is_missing_says_what_to_add():
-    metrics, radii = grid(PAIRS, [CE, "mixup2"], [*FITS, "gap"]), radii_of(PAIRS)
+    metrics, radii = grid(PAIRS, [CE, "mixup2"], [*FITS, "top_rest"]), radii_of(PAIRS)
     tables = {"metrics": metrics, "radii": radii, "runs": runs_of(metrics)}
     assert all(answer.series and answer.limit for answer in answers(tables))
 
@@ -687,9 +687,9 @@ def test_an_answer_that_is_missing_says_what_to_add():
     assert unanswered(metrics=only("calibrator", *FITS, "oracle")) == {"maps": maps.MISSING}
     no_exact = f"{NO_FIT['exact']} Add `exact` to `calibrators`."
     expected = {"temperature": no_exact, "mixup": no_exact, "maps": no_exact}
-    assert unanswered(metrics=only("calibrator", "none", "paper", "gap")) == expected
+    assert unanswered(metrics=only("calibrator", "none", "paper", "top_rest")) == expected
     no_raw = f"{NO_FIT['none']} Add `none` to `calibrators`."
-    assert unanswered(metrics=only("calibrator", "exact", "gap")) == {"temperature": no_raw, "mixup": no_raw}
+    assert unanswered(metrics=only("calibrator", "exact", "top_rest")) == {"temperature": no_raw, "mixup": no_raw}
     failed = metrics.assign(value=metrics["value"].mask(metrics["calibrator"] == "exact"))
     assert unanswered(metrics=failed) == dict.fromkeys(expected, NO_SCORE["exact"])
     nothing = words(answers_page(answers(tables | {"radii": radii.iloc[:0], "metrics": only("calibrator", "paper")})))
@@ -701,7 +701,7 @@ def test_an_answer_that_is_missing_says_what_to_add():
 
 def test_a_fit_that_failed_on_a_pair_is_left_out_of_its_share_only():
     """Shares are of the scores of the same pair, whichever pairs a fit lacks."""
-    metrics = grid(PAIRS, [CE, "mixup2"], [*FITS, "gap", "matrix"])
+    metrics = grid(PAIRS, [CE, "mixup2"], [*FITS, "top_rest", "matrix"])
 
     def without(fit: str, *pairs: tuple[str, str]) -> pd.DataFrame:
         at = pd.MultiIndex.from_frame(metrics[PAIR]).isin(pairs) & (metrics["calibrator"] == fit)
@@ -719,22 +719,22 @@ def test_a_fit_that_failed_on_a_pair_is_left_out_of_its_share_only():
     np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
     counted = re.findall(r" wins on \d of (\d)", mixup.mixup(without("exact", order[0]), runs_of(metrics)).short)
     assert sum(map(int, counted)) == 2
-    for table, shown in ((without("exact", order[0]), 2), (without("gap", *order[:2]), 3)):
+    for table, shown in ((without("exact", order[0]), 2), (without("top_rest", *order[:2]), 3)):
         answer = maps.maps(table, runs_of(metrics))
         assert len(answer.spans) == shown
         np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
-    only_gap = without("gap", order[0])
+    only_gap = without("top_rest", order[0])
     only_gap = only_gap[only_gap["calibrator"] != "matrix"]
     answer = maps.maps(only_gap, runs_of(metrics))
     assert {tuple(pair) for pair in answer.spans[PAIR].values} == {*rest}, "no tick where there is no dot"
     np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
-    nowhere = maps.maps(without("gap", *order), runs_of(metrics))
+    nowhere = maps.maps(without("top_rest", *order), runs_of(metrics))
     assert [each.label for each in nowhere.series] == [names.calibrator_label("matrix")]
 
 
 def test_an_infinite_nll_loses_and_is_beyond_every_axis():
     """With an interval of its own it would be none; other dots keep their places."""
-    metrics = grid(PAIRS, [CE, "mixup2"], [*FITS, "gap"])
+    metrics = grid(PAIRS, [CE, "mixup2"], [*FITS, "top_rest"])
     first = (metrics["dataset"] == "mnist5k") & (metrics["seed"] == 0)
     raw = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "none"), np.inf))
     answer = mixup.mixup(raw, runs_of(metrics))
@@ -744,11 +744,11 @@ def test_an_infinite_nll_loses_and_is_beyond_every_axis():
     assert lost[1] == lost[0] + (not exact["low"] > 0)
     warm = temperature.temperature(raw, runs_of(metrics))
     assert " to 100% (median " in warm.short, "all of an infinite excess"
-    mapped = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "gap"), np.inf))
+    mapped = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "top_rest"), np.inf))
     gap = maps.maps(mapped, runs_of(metrics))
     assert "∞" not in gap.short, "a pair that loses without end counts, but has no share"
     assert "raises it on 1." in gap.short
-    assert "gap scaling (infinite on 1 pair)" in words(page(gap))
+    assert "top-versus-rest scaling (infinite on 1 pair)" in words(page(gap))
     for each in (answer, warm, gap):
         (ax,) = page(each).axes
         assert np.isfinite(ax.get_xlim()).all()
@@ -756,7 +756,7 @@ def test_an_infinite_nll_loses_and_is_beyond_every_axis():
 
 
 def test_one_cell_is_enough():
-    metrics = grid(PAIRS[:1], [CE, "mixup2"], [*FITS, "gap"], seeds=1)
+    metrics = grid(PAIRS[:1], [CE, "mixup2"], [*FITS, "top_rest"], seeds=1)
     radii = radii_of(PAIRS[:1], seeds=1)
     for answer in answers({"metrics": metrics, "radii": radii, "runs": runs_of(metrics)}):
         assert answer.series
@@ -776,7 +776,7 @@ def test_pairs_share_a_row_if_there_are_too_many():
     for models, pooled in ((8, False), (9, True)):
         pairs = [(dataset, f"m{i}") for dataset in ("digits", "mnist5k", "svhn") for i in range(models)]
         assert (len(pairs) > MOST_ROWS) == pooled
-        metrics = grid(pairs, [CE, "mixup2", "mixup5"], [*FITS, "gap"], seeds=2)
+        metrics = grid(pairs, [CE, "mixup2", "mixup5"], [*FITS, "top_rest"], seeds=2)
         tables = {"metrics": metrics, "radii": radii_of(pairs), "runs": runs_of(metrics)}
         for answer in answers(tables):
             (ax,) = page(answer).axes

@@ -136,7 +136,7 @@ def spec(**changes) -> dict:
         "config": {},
         "note": "",
         "figures": ["log_k", "summary"],
-        "tables": ["paper_images"],
+        "tables": ["scores"],
     }
     return found | changes
 
@@ -256,7 +256,7 @@ def test_models_of_libraries_go_by_the_names_that_the_user_gave_them(tables):
         assert labels.model_label("plain") == "CNN", "a variant that states no options is a title for its name alone"
         texts = {"summary": synthetic.words(synthetic.drawn("summary", given))}
         texts |= {name: shown(page) for name, page in made_pages(given).items() if name in ("overview", "leaderboard")}
-        texts |= {"table": layout.latex(plugins.load("tables", "paper_images")(given["metrics"], given["runs"]), "t")}
+        texts |= {"table": layout.latex(plugins.load("tables", "scores")(given["metrics"], given["runs"]), "t")}
     for name, text in texts.items():
         assert "DenseNet" not in text, name
         assert all(re.search(rf"\b{model}\b", text) for model in ("tiny", "mine")), name

@@ -27,28 +27,36 @@ from halobench.experiment.figure_choice import tables_read
 from halobench.pipeline.stages import table as stage
 from halobench.reporting import labels as names
 from halobench.reporting import table_views, terminal
-from halobench.reporting.print_tables import layout, scores
+from halobench.reporting.print_tables import layout
 from halobench.reporting.print_tables.layout import Value
+from halobench.reporting.tables import scores
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import METRICS_COLUMNS, TABLE_COLUMNS
 
 pytestmark = pytest.mark.paper
-IMAGES = ("paper_images", "paper_images_posterior")
-GAUSSIANS = ("paper_gaussians", "paper_gaussians_posterior")
-LABELS = {"paper_images": "clean", "paper_gaussians": "clean"}
 
 
 @functools.cache
 def with_theory():
-    """Tables of the demo's cells, joined with those of the theory bench, which tables of images must leave out."""
+    """Tables of the demo's cells, joined with those of the theory bench."""
     return synthetic.beside_theory(synthetic.made())
 
 
 @functools.cache
-def made(name):
-    """A table, made once."""
-    given = with_theory() if name in IMAGES else synthetic.made_theory()
-    return plugins.load("tables", name)(*(given[table] for table in plugins.find("tables", name).arguments))
+def made():
+    """The table of scores, made once."""
+    return scores.make(with_theory()["metrics"], with_theory()["runs"])
+
+
+def parts(table, view):
+    """The parts of a view of images, by data set."""
+    return {key.removesuffix(f"-{view}"): part for part in table.parts if (key := part.key).endswith(f"-{view}")}
+
+
+def clean(metrics, runs):
+    """The part against clean labels of a table of one data set."""
+    (part,) = parts(scores.make(metrics, runs), "clean").values()
+    return part
 
 
 def rows_of(tex):
@@ -83,55 +91,54 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
     assert empty.numbers.empty
 
 
-@pytest.mark.parametrize("name", IMAGES + GAUSSIANS)
-def test_numbers_are_the_means_and_deviations_of_the_metrics(name):
-    """They are recomputed here one by one, with the standard library."""
-    given = with_theory() if name in IMAGES else synthetic.made_theory()
-    labels, fact = LABELS.get(name, "noisy"), "noise" if name in IMAGES else "separation"
-    facts = given["runs"].drop_duplicates("dataset").set_index("dataset")[fact]
+def test_numbers_are_the_means_and_deviations_of_the_metrics():
+    """They are recomputed here one by one, with the standard library; other distributions are left out."""
+    given = with_theory()
+    facts = given["runs"].drop_duplicates("dataset").set_index("dataset")[["noise", "separation"]]
     images = {row.dataset for row in given["runs"].itertuples() if not row.distribution}
-    chosen = images if name in IMAGES else {d for d in given["runs"]["dataset"] if d.startswith("gaussians")}
+    chosen = images | {d for d in given["runs"]["dataset"] if d.startswith("gaussians")}
+    assert chosen < {*given["runs"]["dataset"]}
     values: dict[tuple, list[float]] = {}
     for row in given["metrics"].itertuples():
-        kept = row.split == "test" and row.labels == labels and row.metric in ("nll", "ece", "ace_average")
+        kept = row.split == "test" and row.labels != "drawn" and row.metric in ("nll", "ece", "ace_average")
         if kept and row.dataset in chosen and row.loss != "reference":
-            values.setdefault((row.dataset, row.model, row.loss, row.calibrator, row.metric), []).append(row.value)
-    numbers = made(name).numbers.query("loss != 'reference'")
+            key = row.dataset, row.labels, row.model, row.loss, row.calibrator, row.metric
+            values.setdefault(key, []).append(row.value)
+    numbers = made().numbers.query("loss != 'reference'")
     assert len(numbers) == len(values) > 20
-    assert set(numbers["labels"]) == {labels}
-    assert (numbers[fact] == numbers["dataset"].map(facts)).all()
+    pd.testing.assert_frame_equal(
+        numbers[["noise", "separation"]], facts.loc[numbers["dataset"]].set_index(numbers.index)
+    )
     for row in numbers.itertuples():
-        scores_of_seeds = values[row.dataset, row.model, row.loss, row.calibrator, row.metric]
+        scores_of_seeds = values[row.dataset, row.labels, row.model, row.loss, row.calibrator, row.metric]
         assert (row.n, row.seeds) == (len(scores_of_seeds), len(scores_of_seeds))
         assert row.mean == pytest.approx(statistics.mean(scores_of_seeds), rel=1e-12)
         assert row.sd == pytest.approx(statistics.stdev(scores_of_seeds), rel=1e-9, abs=1e-15)
 
 
 def test_the_posterior_stands_below_where_it_judges():
-    judged, clean = made("paper_images_posterior"), made("paper_images")
-    assert set(judged.numbers.loc[judged.numbers["loss"] == "reference", "model"]) == {"bayes"}
-    assert not (clean.numbers["loss"] == "reference").any()
+    numbers = made().numbers
+    assert set(numbers.loc[numbers["loss"] == "reference", "model"]) == {"bayes"}
+    assert set(numbers.loc[numbers["loss"] == "reference", "labels"]) == {"noisy"}
     metrics = with_theory()["metrics"]
     own = metrics[(metrics["model"] == "bayes") & (metrics["labels"] == "noisy") & (metrics["metric"] == "nll")]
-    noise = judged.numbers.groupby("dataset")["noise"].first()
-    assert set(noise) == {0.0, 0.5}
-    for part in judged.parts:
-        if not noise[part.key]:  # its posterior is the label, with a score of 0
-            assert "The posterior itself" not in part.cells.index.get_level_values(1)
-            assert "scores on test data against the test labels, to which no noise was added, " in part.caption
-            continue
+    noise = numbers.groupby("dataset")["noise"].first()
+    judged = {key: part for key, part in parts(made(), "posterior").items() if not key.startswith("gaussians")}
+    noisy = {name for name in noise.index if noise[name] > 0}
+    assert judged.keys() == noisy < parts(made(), "clean").keys(), "where labels are certain, scores would be the same"
+    for dataset, part in judged.items():
         assert "scores on test data in expectation under the known posterior, " in part.caption
         assert part.cells.index[-1] == ("", "The posterior itself")
         first, *others = part.cells.iloc[-1, :3]
-        assert first.mean == pytest.approx(own.loc[own["dataset"] == part.key, "value"].mean())
+        assert first.mean == pytest.approx(own.loc[own["dataset"] == dataset, "value"].mean())
         assert others == [None, None]
 
 
 def test_a_posterior_without_label_noise_judges_as_label_noise_does():
     """The scores show whether labels are certain; the configuration's noise doesn't cover a source's posterior."""
     given = with_theory()
-    silent = scores.images(given["metrics"], given["runs"].assign(noise=0.0), "noisy")
-    assert layout.latex(silent, "t") == layout.latex(made("paper_images_posterior"), "t")
+    silent = scores.make(given["metrics"], given["runs"].assign(noise=0.0))
+    assert layout.latex(silent, "t") == layout.latex(made(), "t")
 
 
 def test_the_entropy_of_the_posterior_is_read_from_any_predictions_scores():
@@ -151,10 +158,12 @@ def test_the_entropy_of_the_posterior_is_read_from_any_predictions_scores():
 
 def test_cells_in_print_are_those_of_the_csv():
     """Each (data set, model, loss) appears once, where the headings say, to three decimals."""
-    table = made("paper_images")
-    by = table.numbers.set_index(["dataset", "model", "loss", "metric", "calibrator"])["mean"].sort_index()
+    shown = parts(made(), "clean")
+    table = layout.Table("", made().numbers, tuple(shown[name] for name in shown if not name.startswith("gaussians")))
+    numbers = table.numbers[table.numbers["labels"] == "clean"]
+    by = numbers.set_index(["dataset", "model", "loss", "metric", "calibrator"])["mean"].sort_index()
     columns = list(itertools.product(("nll", "ece", "ace_average"), ("none", "paper", "exact")))
-    labels = {names.loss_label(loss): loss for loss in set(table.numbers["loss"])}
+    labels = {names.loss_label(loss): loss for loss in set(by.index.get_level_values("loss"))}
     heads = ["uncalibrated", r"\shortstack{TS\\(paper's code)}", r"\shortstack{TS\\(optimal)}"]
     seen = []
     for part, block in zip(table.parts, layout.latex(table, "t").split(r"\begin{table}")[1:], strict=True):
@@ -163,12 +172,13 @@ def test_cells_in_print_are_those_of_the_csv():
         ]
         assert f"& {' & '.join(heads * 3)} " in block
         rows = iter(rows_of(block))
-        models = names.ordered(by.loc[part.key].index.get_level_values(0), names.MODELS)
+        dataset = part.key.removesuffix("-clean")
+        models = names.ordered(by.loc[dataset].index.get_level_values(0), names.MODELS)
         assert re.findall(r"\\textit\{(.*?)\}", block) == [names.model_label(model) for model in models]
         for model in models:
-            for _ in set(by.loc[part.key, model].index.get_level_values(0)):
+            for _ in set(by.loc[dataset, model].index.get_level_values(0)):
                 label, cells = next(rows)
-                seen.append((part.key, model, labels[label.removesuffix(r"$^{\dagger}$")]))
+                seen.append((dataset, model, labels[label.removesuffix(r"$^{\dagger}$")]))
                 means = [re.match(r"(?:\\textbf\{)?([\d.]+)", cell)[1] for cell in cells]
                 assert means == [f"{by[(*seen[-1], *column)]:.3f}" for column in columns]
         assert not list(rows)
@@ -180,25 +190,29 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     given = with_theory()
     exact = given["metrics"][given["metrics"]["calibrator"] == "exact"]
     trained = exact[exact["loss"] != "reference"]
-    more = [trained.assign(calibrator=name, value=trained["value"] + up) for name, up in (("gap", 10), ("matrix", 20))]
+    higher = {"top_rest": 10, "matrix": 20}
+    more = [trained.assign(calibrator=name, value=trained["value"] + up) for name, up in higher.items()]
     metrics = pd.concat([given["metrics"], *more], ignore_index=True)
-    metrics.loc[(metrics["calibrator"] == "gap") & (metrics["metric"] == "nll"), "value"] = math.inf
-    table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
+    metrics.loc[(metrics["calibrator"] == "top_rest") & (metrics["metric"] == "nll"), "value"] = math.inf
+    table = scores.make(metrics, given["runs"])
     keys = ["dataset", "model", "loss", "metric"]
-    none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
-    for part in table.parts:
-        heads = ("uncalibrated", "TS (optimal)", "matrix scaling", "gap scaling")
+    numbers = table.numbers[table.numbers["labels"] == "noisy"]
+    none, by = (numbers[numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
+    certain = "scores on test data against the test labels, to which no noise was added, "
+    for dataset, part in parts(table, "all").items():
+        assert (certain in part.caption) == ("noise" not in dataset)
+        heads = ("uncalibrated", "TS (optimal)", "matrix scaling", "top-versus-rest scaling")
         assert [*part.cells.columns] == [(metric, head) for metric in ("NLL (nats)", "ECE") for head in heads]
         assert "∞: a class that occurs" in part.caption
         keys = {(names.model_label(m), names.loss_label(loss)): (m, loss) for _, m, loss in synthetic.DEMO}
         for (model, loss), row in part.cells.iterrows():
             if model:
-                cell = (part.key, *keys[model, loss.removesuffix("†")])
+                cell = (dataset, *keys[model, loss.removesuffix("†")])
                 nll, ece = (by[*cell, metric] for metric in ("nll", "ece"))
                 expected = [none[*cell, "nll"], nll, nll + 20, math.inf, none[*cell, "ece"], ece, ece + 20, ece + 10]
                 assert [value.mean for value in row] == pytest.approx(expected)
                 assert math.isnan(row.iloc[3].sd)
-        assert (part.cells.index[-1][1] == "The posterior itself") == ("noise" in part.key)
+        assert (part.cells.index[-1][1] == "The posterior itself") == ("noise" in dataset)
 
 
 @pytest.mark.parametrize(
@@ -254,23 +268,23 @@ def test_html_holds_the_same_and_escapes(tmp_path):
 
 def test_a_long_part_is_broken_between_blocks():
     given = synthetic.tables([("digits", f"model{i}", f"loss{j}") for i in range(9) for j in range(8)], seeds=(0,))
-    table = plugins.load("tables", "paper_images")(given["metrics"], given["runs"])
+    table = scores.make(given["metrics"], given["runs"])
     pieces = layout.pages(table.parts[0].cells)
     assert [(len(piece), piece.index.get_level_values(0).nunique()) for piece in pieces] == [(40, 5), (32, 4)]
     pd.testing.assert_frame_equal(pd.concat(pieces), table.parts[0].cells)
     text = layout.latex(table, "t")
-    assert r"\caption{Digits, continued.}" + "\n" + r"\label{tab:t:digits-2}" in text
+    assert r"\caption{Digits, continued.}" + "\n" + r"\label{tab:t:digits-clean-2}" in text
     assert "±" not in table.parts[0].caption
 
 
 @pytest.mark.parametrize("rows", [0, None])
 def test_empty_tables_say_so(rows, tmp_path):
-    """Without a row, or without a calibrator that the table shows, as with ``calibrators: [matrix]``."""
+    """Without a row, or without a metric that the table shows."""
     given = {table: frame.iloc[:rows] for table, frame in with_theory().items()}
-    table = scores.images(given["metrics"].assign(calibrator="matrix"), given["runs"], "clean")
+    table = scores.make(given["metrics"].assign(calibrator="exact", metric="kl"), given["runs"])
     assert table.parts == ()
     csv, tex, page = layout.save(table, tmp_path / "t")
-    assert pd.read_csv(csv).empty == (rows == 0)
+    assert pd.read_csv(csv).empty
     assert "% There is nothing to show." in tex.read_text()
     assert "There is nothing to show." in page.read_text()
 
@@ -280,17 +294,17 @@ def test_what_is_absent_is_told_in_the_caption_alone():
     given = {name: rows.copy() for name, rows in synthetic.tables([("digits", "mlp", "cross_entropy")]).items()}
     metrics = given["metrics"]
     lost = (metrics["calibrator"] == "exact") & (metrics["loss"] != "reference")
-    (plain,) = scores.images(metrics, given["runs"], "clean").parts
+    plain = clean(metrics, given["runs"])
     assert not any(sign in plain.caption for sign in ("--", "Raised", "†"))
     marked = [value for value in plain.cells.to_numpy().flat if value.best]
     assert ("Bold" in plain.caption) == bool(marked)
     assert len(marked) <= 3, "at most one per metric and block"
     metrics.loc[lost & (metrics["seed"] == 1), "value"] = math.nan
-    some = scores.images(metrics, given["runs"], "clean")
+    some = scores.make(metrics, given["runs"])
     assert "Raised: seeds whose fit is finite" in some.parts[0].caption
     assert some.numbers.loc[some.numbers["calibrator"] == "exact", "n"].unique().tolist() == [2]
     metrics.loc[lost, "value"] = math.nan
-    none = scores.images(metrics, given["runs"].assign(interpolates=False), "clean").parts[0]
+    none = clean(metrics, given["runs"].assign(interpolates=False))
     assert "--: no finite fit" in none.caption
     assert "†" in none.caption
     assert none.cells.index[0][1].endswith("†")
@@ -303,11 +317,12 @@ def test_failures_of_the_papers_fit_are_counted():
     runs["paper_near_exact"] = [0.0, 1.0, math.nan]
     runs["temperature_paper"] = [1.1, 2.5, -60.4]
     text = "In 2 of 3 models the fit of the paper's code failed: it is farther than 5% from the optimum, and in 1 below"
-    assert text in scores.images(metrics, runs, "clean").parts[0].caption
-    (without,) = plugins.load("tables", "images_posthoc")(metrics, runs).parts
+    assert text in clean(metrics, runs).caption
+    other = metrics[metrics["calibrator"] == "exact"].assign(calibrator="matrix")
+    (without,) = parts(scores.make(pd.concat([metrics, other]), runs), "all").values()
     assert "fit of the paper" not in without.caption, "it isn't shown there"
     runs["paper_near_exact"], runs["temperature_paper"] = 1.0, 2.5
-    assert "failed" not in scores.images(metrics, runs, "clean").parts[0].caption
+    assert "failed" not in clean(metrics, runs).caption
 
 
 def test_no_dagger_where_weights_were_given():
@@ -317,7 +332,7 @@ def test_no_dagger_where_weights_were_given():
     same = runs.assign(fitted_here=True, steps=runs["steps"].where(runs["model"] == "mlp", 0))
     other = runs.assign(fitted_here=runs["model"] == "mlp")
     for table, daggers in ((same, [True, False]), (other, [True, False]), (runs, [True, True])):
-        (part,) = scores.images(given["metrics"], table, "clean").parts
+        part = clean(given["metrics"], table)
         assert [label.endswith("†") for _, label in part.cells.index] == daggers
 
 
@@ -342,7 +357,7 @@ def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypat
 
 
 def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path):
-    folder, name = tmp_path / "tables", "paper_images"
+    folder, name = tmp_path / "tables", "scores"
     for table in ("metrics", "runs"):
         columns = dict.fromkeys([*with_theory()[table].columns, *TABLE_COLUMNS[table]])
         tables_io.write_parquet(folder / f"{table}.parquet", with_theory()[table].reindex(columns=list(columns)))
@@ -357,7 +372,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path):
     assert record["outputs"] == {}
     assert {f"reporting/tables/{name}", "reporting/print_tables/layout"} <= set(record["code"])
     read = pd.read_csv(tmp_path / f"one/{name}.csv", float_precision="round_trip")
-    pd.testing.assert_frame_equal(read, made(name).numbers, check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(read, made().numbers, check_exact=True, check_dtype=False)
 
 
 def test_the_terminal_shows_own_metrics_below_the_usual_ones():

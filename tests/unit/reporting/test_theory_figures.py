@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
 from halobench.reporting import styles
-from halobench.reporting.figures import log_k, overlap
+from halobench.reporting.figures import log_k
 from halobench.reporting.plotting import class_families
 from synthetic import beside_theory, drawn, made, made_theory, texts, words
 
@@ -85,35 +85,6 @@ def test_the_title_says_for_which_models_the_kl_of_the_base_loss_grows(slopes, s
     assert len(title.split()) <= 15
 
 
-def test_phase_places_models_by_rho_and_k():
-    figure = drawn("phase", made_theory())
-    ax = figure.axes[0]
-    placed = {(line.get_xdata()[0], round(float(line.get_ydata()[0]), 6)): line for line in ax.lines}
-    rows = made_theory()["metrics"]
-    rows = rows[(rows["metric"] == "rho") & (rows["model"] == "attention") & (rows["loss"] == "cross_entropy")]
-    for k in (8, 64):
-        mean = rows.loc[rows["dataset"] == f"overlap-k{k}", "value"].mean()
-        line = placed[k, round(float(mean), 6)]
-        assert to_hex(line.get_markeredgecolor()) == to_hex(RED)
-    bars = [ax for ax in figure.axes if "KL / log k" in ax.get_ylabel()]
-    assert {bar.get_ylim() for bar in bars} == {bars[0].get_ylim()}
-    assert bars[0].get_ylim()[0] == 0
-    runs = made_theory()["runs"]
-    families = {class_families.family(name) for name in runs.loc[runs["group"] < runs["classes"], "dataset"]}
-    assert len(families) > 1
-    assert len(bars) == len(families)
-    assert len(figure.axes) == 2 * len(families)
-
-
-def test_predicted_tells_the_correlation():
-    figure = drawn("predicted", made_theory())
-    told = words(figure)
-    assert "leaves within a factor of 1.2" in told
-    assert "Spearman correlation 1.000; measured KL is 1.15 times" in told
-    ends = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_marker() == "None")
-    np.testing.assert_array_equal(ends.get_xdata(), ends.get_ydata())
-
-
 def test_gaussians_draws_kl_by_separation():
     figure = drawn("gaussians", made_theory())
     ax = figure.axes[0]
@@ -121,11 +92,3 @@ def test_gaussians_draws_kl_by_separation():
     np.testing.assert_allclose(line.get_xdata(), np.array([0.01, 0.05, 0.1]) * np.sqrt(300))
     np.testing.assert_allclose(line.get_ydata(), (2 - 8 * np.array([0.01, 0.05, 0.1])) * 1.1)
     assert len(figure.axes) == 3
-
-
-def test_overlap_shows_images_where_cells_were_trained_on_them(monkeypatch):
-    for slow in ("_draw_posterior", "_draw_nearest"):
-        monkeypatch.setattr(overlap, slow, lambda *arguments: None)
-    runs = made_theory()["runs"]
-    for given, count in ((runs, 9), (runs[runs["distribution"] != "image_overlap"], 3)):
-        assert len(overlap.draw(given).axes) == count

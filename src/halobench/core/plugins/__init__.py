@@ -28,6 +28,20 @@ from halobench.core.plugins.kinds import Kind, Library, dotted, kinds
 
 Definition = ast.FunctionDef | ast.ClassDef
 LONGEST = 64  # characters of the name of one of the package's plug-ins
+# Plug-ins that the package no longer has, by kind, and what to use instead.
+RETIRED = {
+    ("calibrators", "gap"): "use top_rest, which changes the top probability, too",
+    ("calibrators", "noise_layer"): "use partner or confusion_mix, which learn from confusions, too",
+    ("figures", "overlap"): "docs/theory.md shows it",
+    ("figures", "phase"): "log_k shows which models grow like log k",
+    ("figures", "predicted"): "the metric kl_two_level has the predictions",
+    ("probes", "far_field"): "adversarial and certified search for the nearest end of certainty",
+    ("tables", "images_posthoc"): "scores has these columns",
+    ("tables", "paper_gaussians"): "scores has these rows",
+    ("tables", "paper_gaussians_posterior"): "scores has these rows",
+    ("tables", "paper_images"): "scores has these rows",
+    ("tables", "paper_images_posterior"): "scores has these rows",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +161,8 @@ def _path(kind: Kind, name: str) -> Path:
     path = kind.folder / f"{name}.py"
     too_long = len(name) > LONGEST  # for the file system
     if not name.isidentifier() or name.startswith("_") or too_long or not path.is_file():
+        instead = RETIRED.get((kind.name, name))
+        refuse(instead, kind.key, f"halobench no longer has {name!r}; {instead}")
         known = names(kind.name)
         raise SpecError(kind.key, name, one_of(known, name) + kind.elsewhere)
     return path

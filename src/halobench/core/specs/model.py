@@ -54,12 +54,11 @@ def _by_text(outputs: Any) -> Any:
 
 
 def _check_published(value: Any) -> Any:
-    fine = isinstance(value, bool) or (isinstance(value, str) and value)
-    require(fine, "", value, "true, false or the name of an installed package")
+    require(isinstance(value, bool), "", value, "true or false (set `weights: FILE` for weights in a file)")
     return value
 
 
-Published = Annotated[Flag | Text, BeforeValidator(_check_published)]
+Published = Annotated[Flag, BeforeValidator(_check_published)]
 Preprocessing = Annotated[Literal["timm", "dataset"] | Normalisation | None, BeforeValidator(_read_preprocessing)]
 Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
 
@@ -89,13 +88,12 @@ class ModelSpec(PluginSpec):
     )
     weights: Text | None = Field(
         default=None,
-        description="A .safetensors file with the model's weights; the model isn't trained, unless `finetune` is set."
-        " docs/models.md shows how to convert a .pth or .pt file.",
+        description="A .safetensors, .pth or .pt file with the model's weights; the model isn't trained, unless"
+        " `finetune` is set.",
     )
     pretrained: Published = Field(
         default=False,
-        description="Use weights that others published; the model isn't trained, unless `finetune` is set. true: timm's"
-        " weights. PACKAGE: the only weights file of an installed package. PACKAGE/FILE: that file of the package.",
+        description="Use the weights that timm publishes; the model isn't trained, unless `finetune` is set.",
     )
     finetune: Literal["head", "all"] | None = Field(
         default=None,
@@ -126,8 +124,8 @@ class ModelSpec(PluginSpec):
         )
         both = self.weights is not None and self.pretrained
         refuse(both, "weights", "pretrained is set too; set only one of the two")
-        what = "`weights: FILE` or the name of a package instead, since this isn't a timm model"
-        require(self.is_timm or self.pretrained is not True, "pretrained", self.pretrained, what)
+        what = "`weights: FILE` instead, since this isn't a timm model"
+        require(self.is_timm or not self.pretrained, "pretrained", self.pretrained, what)
         fits = self.is_timm or self.preprocess != "timm"
         what = "dataset or a mapping with the keys mean and std, since this isn't a timm model"
         require(fits, "preprocess", self.preprocess, what)

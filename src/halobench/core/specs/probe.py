@@ -35,9 +35,9 @@ SEARCH_KEYS = ("norm", "restarts", "steps")
 class ProbeSpec:
     """One probe: the samples that it starts from, and the directions that it takes.
 
-    A walk along rays records the confidence at given distances; a search (``adversarial``, ``certified``,
-    ``far_field``) finds the distances itself. A walk refuses `SEARCH_KEYS`, and a search refuses those of `RAY_KEYS`
-    and `SEARCH_KEYS` that its function doesn't take; keys with their default values are never refused.
+    A walk along rays records the confidence at given distances; a search (``adversarial``, ``certified``) finds the
+    distances itself. A walk refuses `SEARCH_KEYS`, and a search refuses those of `RAY_KEYS` and `SEARCH_KEYS` that its
+    function doesn't take; keys with their default values are never refused.
     """
 
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
@@ -45,8 +45,8 @@ class ProbeSpec:
         " nearest_other (towards the nearest training sample with a different label), mixup_line (towards a random"
         " one), manifold (random directions in the span of the leading principal components), a file in"
         " src/halobench/probing/directions, or module:object. A search, which finds only radii, is one of adversarial"
-        " (the nearest point below the threshold that an attack finds), certified (the largest ball in which confidence"
-        " is proved to stay at or above the threshold) and far_field (infinitely far away in random directions).",
+        " (the nearest point below the threshold that an attack finds) and certified (the largest ball in which"
+        " confidence is proved to stay at or above the threshold).",
         json_schema_extra=lambda schema: schema.update(examples=[*names("probes"), *names("searches")]),
     )
     points: Count = Field(default=150, description="Number of training samples to visit; all if there are fewer.")

@@ -3,7 +3,7 @@
 This source is for models whose weights were trained on ImageNet, if ImageNet itself isn't available. The crops of a
 photograph are much alike, so the source consists of four scenes rather than 144 independent samples. Photographs to
 which several classes apply (scikit-image's cat, motorcycle and rocket) or none (its astronaut) aren't used. Sources:
-scikit-image's ``camera.png`` and ``coffee.png``, which the extra ``zoo`` installs; scikit-learn's ``china.jpg``, a
+scikit-image's ``camera.png`` and ``coffee.png``; scikit-learn's ``china.jpg``, a
 photograph of the Summer Palace; and matplotlib's ``grace_hopper.jpg``.
 """
 
@@ -66,6 +66,6 @@ def _find(package: str, path: str) -> Path:
     """Return the path of a photograph, without importing the package that ships it."""
     spec = importlib.util.find_spec(package)
     folder = Path(str(spec.origin)).parent if spec else Path(package)
-    what = "install scikit-image, scikit-learn and matplotlib with their photographs (pip install --editable '.[zoo]')"
+    what = "install the packages with these photographs: pip install scikit-image scikit-learn matplotlib"
     refuse(not (folder / path).is_file(), "loader", f"the photograph {folder / path} is missing; {what}")
     return folder / path

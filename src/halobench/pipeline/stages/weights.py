@@ -1,4 +1,4 @@
-"""Download a timm model's published weights, or copy those that an installed package ships."""
+"""Download a timm model's published weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from halobench.core.errors import require
 from halobench.core.specs.codec import canonical, parse
 from halobench.core.specs.model import ModelSpec
-from halobench.models import package_weights
 from halobench.pipeline.stage import Code, stage
 
 STAGE = {
@@ -24,10 +23,8 @@ STAGE = {
 def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
     """Write the weights of a published model to `out`/model.safetensors."""
     model = parse(ModelSpec, spec)
-    require(model.pretrained, "spec.pretrained", model.pretrained, "true or the name of a package")
-    shipped = package_weights.distributions(model.pretrained) if isinstance(model.pretrained, str) else []
-    packages = ["timm", "torch", "safetensors", *shipped]
-    with stage("weights", out, canonical(model), code=code, packages=packages) as job:
+    require(model.pretrained, "spec.pretrained", model.pretrained, "true")
+    with stage("weights", out, canonical(model), code=code, packages=["timm", "torch", "safetensors"]) as job:
         from halobench.models.pretrained import fetch
 
         fetch(model, job.outputs[0])

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from halobench.analysis.names import Style
-from halobench.reporting.labels import calibrator_label, loss_label, model_label
+from halobench.reporting.labels import calibrator_label, loss_label
 from halobench.reporting.plotting.style import GREY, INK
 
 BAND = 0.18  # opacity of a band
@@ -32,11 +32,6 @@ def loss_keys(styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
 def calibrator_keys(styles: Mapping[str, Style]) -> list[Line2D]:
     """Return legend entries for calibrators, with colour, dashes and marker."""
     return [key(calibrator_label(name), s.color, ls=s.dash, marker=s.marker, lw=1) for name, s in styles.items()]
-
-
-def model_keys(markers: Mapping[str, str]) -> list[Line2D]:
-    """Return legend entries for models, which differ in their markers."""
-    return [key(model_label(name), INK, marker=marker, mfc="white", ls="") for name, marker in markers.items()]
 
 
 def held_out_key() -> Line2D:

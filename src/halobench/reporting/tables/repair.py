@@ -6,7 +6,7 @@ import pandas as pd
 
 from halobench.analysis.names import REPAIRS
 from halobench.reporting import labels
-from halobench.reporting.print_tables import scores
+from halobench.reporting.print_tables.by_cell import by_cell
 from halobench.reporting.print_tables.layout import Part, Table
 from halobench.storage.columns import REFERENCE
 
@@ -49,7 +49,7 @@ def _ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
         "of which repairs it": [(part, name.label) for part, name in REPAIRS.items()],
         "NLL of the best map": [("best_map_low", "lower estimate"), ("best_map_high", "upper estimate")],
     }
-    return scores.by_cell("repair", PART_CAPTION, values, columns)
+    return by_cell("repair", PART_CAPTION, values, columns)
 
 
 def _left(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
@@ -57,4 +57,4 @@ def _left(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
     values = rows[rows["loss"] != REFERENCE].rename(columns={"calibrator": "column"})
     names = labels.ordered(values["column"], labels.CALIBRATORS)
     columns = {"KL (nats)": [(name, labels.calibrator_label(name)) for name in names]}
-    return scores.by_cell("kl", LEFT, values, columns)
+    return by_cell("kl", LEFT, values, columns)

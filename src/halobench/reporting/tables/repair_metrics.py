@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from halobench.reporting import labels
-from halobench.reporting.print_tables import scores
+from halobench.reporting.print_tables.by_cell import by_cell
 from halobench.reporting.print_tables.layout import Table
 from halobench.storage.columns import REFERENCE
 
@@ -43,5 +43,5 @@ def make(metrics: pd.DataFrame) -> Table:
         labels.metric_axis(metric): [(f"{metric} {name}", labels.calibrator_label(name)) for name in COMPARED]
         for metric in COMPARED_METRICS
     }
-    numbers, parts = scores.by_cell("repair_metrics", PART_CAPTION, values, heads)
+    numbers, parts = by_cell("repair_metrics", PART_CAPTION, values, heads)
     return Table(TITLE, numbers, tuple(parts))

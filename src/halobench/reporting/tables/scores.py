@@ -1,82 +1,120 @@
-"""Lay out tables of scores by data set, model, loss and calibrator, as means over seeds."""
+"""Show NLL, ECE and ACE before and after calibration, against clean labels and under the known posterior."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from halobench.analysis import names
-from halobench.core.formatting import within
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
-from halobench.reporting.seed_statistics import over_seeds
 from halobench.storage.columns import REFERENCE
 
-PAPER_METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}
+SHORT = "Scores"
+TITLE = "Scores before and after calibration"
+CAPTION = """\
+The parts against clean labels have the form of the paper's tables for images and for two Gaussian classes, whose rows
+are grouped by separation, the distance between the means in standard deviations. Under label noise, a temperature is
+fitted to noisy validation labels, so TS can make scores on clean labels worse. If labels are uncertain, further parts
+show expectations under the known posterior, which follows from the label noise or came with the data. The posterior's
+own scores are at the bottom of these; no model can have a lower NLL. A model that sees only images may not reach this
+NLL, since the posterior of flipped labels is conditional on the official label. If there are calibrators other than
+temperature scaling, the last parts compare them with optimal TS; those such as isotonic regression and histogram
+binning can give a probability of 0 to a class that occurs in the test data, and the NLL is then infinite. ACE is the
+*average* calibration error, whose bins have equal weights. The captions count the models for which the paper's fit
+failed, i.e. ended more than 5% from the optimum or below 0. The LaTeX at the end of the page needs booktabs and
+graphicx. Lower is always better. Compare only rows of the same data set, because the best possible score differs
+between data sets.
+"""
+
+SHOWS = ("any images", "gaussians")
+
+METRICS = ("nll", "ece", "ace_average")
+CALIBRATORS = ("none", "paper", "exact")
 JUDGED = {
     "clean": "against clean test labels",
     "noisy": "in expectation under the known posterior",
-    "drawn": "against the test labels drawn",
-    "as they are": "against the test labels, to which no noise was added",
+    "certain": "against the test labels, to which no noise was added",
 }
-NUMBER_COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
-PAPER_CALIBRATORS = ("none", "paper", "exact")
+NUMBERS = [
+    *("dataset", "noise", "separation", "model", "loss", "interpolates", "labels", "calibrator", "metric"),
+    *("mean", "sd", "n", "seeds"),
+]
 CELL = ["dataset", "model", "loss"]
-SIGNS = " Means over seeds, ± half the width of their 95% t interval, which is wider where seeds share samples."
-KNOWN_NAMES = (labels.DATASETS, labels.MODELS, styles.KNOWN_LOSSES)  # the names of a cell, in order
 
 
-def images(
-    metrics: pd.DataFrame,
-    runs: pd.DataFrame,
-    judge: str,
-    printed: Sequence[str] = tuple(PAPER_METRICS),
-    calibrators: Sequence[str] = PAPER_CALIBRATORS,
-) -> Table:
-    """Return scores on data sets, with a part per data set, a block per model and a line per loss.
+class View(NamedTuple):
+    """A kind of part: the labels that test samples are scored against, and the columns."""
 
-    Data sets that are drawn from a distribution are left out. `judge` is the kind of label that test samples are scored
-    against, as a key of `JUDGED`. Each of the metrics in `printed` has a column for each of the `calibrators` that any
-    cell has. The CSV contains all `PAPER_METRICS` and calibrators.
+    name: str
+    judge: str  # clean or noisy, of `JUDGED`
+    metrics: Sequence[str] = METRICS
+    calibrators: Sequence[str] = CALIBRATORS
+
+    def heads(self, present: Collection[str]) -> dict[Any, tuple[str, str]]:
+        """Return headings of columns by metric and calibrator, without calibrators that aren't `present`."""
+        pairs = itertools.product(self.metrics, [name for name in self.calibrators if name in present])
+        return {pair: (labels.metric_axis(pair[0]), labels.calibrator_label(pair[1])) for pair in pairs}
+
+
+def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
+    """Return test scores, with the parts of a view after those of another.
+
+    An image data set has a part with a block per model, and a model on Gaussians has a part with a block per data set.
+    Each loss has a line. Data sets of other distributions are left out.
     """
-    rows = runs[runs["distribution"].fillna("") == ""]
-    datasets = labels.ordered(rows["dataset"], labels.DATASETS)
-    numbers = summarise(metrics, rows, datasets, judge, "noise")
-    heads = _heads(printed, calibrators, numbers)
+    images = runs[runs["distribution"].fillna("") == ""]
+    gaussians = runs[runs["separation"].notna()]
+    numbers = summarise(metrics, pd.concat([images, gaussians]))
     uncertain = table_views.posterior_entropies(metrics).keys()
-    # If a data set's labels are certain, its posterior equals them, and the posterior's own scores are all 0.
-    certain = JUDGED["as they are" if judge == "noisy" else judge]
-    title = " and ".join(", ".join(PAPER_METRICS[name] for name in printed).rsplit(", ", 1))
-    title += f" on data sets, {certain if datasets and uncertain.isdisjoint(datasets) else JUDGED[judge]}"
-    parts = []
-    for dataset in datasets:
+    present = {*numbers["calibrator"]}
+    parts: list[Part] = []
+    for view in (View("clean", "clean"), View("posterior", "noisy")):
+        rows = numbers[numbers["labels"] == view.judge]
+        # If labels are certain, the posterior is these labels, so the scores are the same.
+        shown = images if view.judge == "clean" else images[images["dataset"].isin(uncertain)]
+        parts += _images(view, rows, shown, uncertain, view.heads(present))
+        parts += _gaussians(view, rows, gaussians, view.heads(present))
+    if others := present - {"paper", "exact", "none", "oracle"}:
+        calibrators = labels.ordered({"none", "exact", *others}, labels.CALIBRATORS)
+        view = View("all", "noisy", ("nll", "ece"), calibrators)
+        parts += _images(view, numbers[numbers["labels"] == "noisy"], images, uncertain, view.heads(present))
+    return Table(TITLE, numbers, tuple(parts))
+
+
+def _images(
+    view: View,
+    numbers: pd.DataFrame,
+    runs: pd.DataFrame,
+    uncertain: Collection[str],
+    heads: Mapping[Any, tuple[str, str]],
+) -> Iterator[Part]:
+    """Yield a part per data set, with a block per model and, for those that are `uncertain`, the posterior's line."""
+    for dataset in labels.ordered(runs["dataset"], labels.DATASETS):
         cells = numbers[numbers["dataset"] == dataset]
         trained, posterior = cells[cells["loss"] != REFERENCE], cells[cells["loss"] == REFERENCE]
         models = labels.ordered(trained["model"], labels.MODELS)
         blocks = [(labels.model_label(model), trained[trained["model"] == model]) for model in models]
-        judged = JUDGED[judge] if dataset in uncertain else certain
-        subject = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
         blocks.append(("", posterior[posterior["dataset"].isin(uncertain)]))
-        failed = failures_note(rows[rows["dataset"] == dataset]) if "paper" in calibrators else ""
-        parts += _part(dataset, subject, blocks, heads, failed)
-    return Table(title, numbers, tuple(parts))
+        judged = JUDGED["certain" if view.judge == "noisy" and dataset not in uncertain else view.judge]
+        subject = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
+        failed = failures_note(runs[runs["dataset"] == dataset]) if "paper" in view.calibrators else ""
+        yield from _part(f"{dataset}-{view.name}", subject, blocks, heads, failed)
 
 
-def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
-    """Return scores on Gaussian classes: a part per model, a block per data set (by separation), a line per loss."""
-    rows = runs[runs["separation"].notna()]
-    separation = rows.drop_duplicates("dataset").set_index("dataset")["separation"]
-    datasets = sorted(separation.index, key=lambda name: (separation[name], name))
-    numbers = summarise(metrics, rows, datasets, judge, "separation")
-    heads = _heads(PAPER_METRICS, PAPER_CALIBRATORS, numbers)
+def _gaussians(
+    view: View, numbers: pd.DataFrame, runs: pd.DataFrame, heads: Mapping[Any, tuple[str, str]]
+) -> Iterator[Part]:
+    """Yield a part per model on Gaussian classes, with a block per data set, by separation."""
+    separation = runs.drop_duplicates("dataset").set_index("dataset")["separation"]
+    numbers = numbers[numbers["dataset"].isin(separation.index)]
     trained, references = numbers[numbers["loss"] != REFERENCE], numbers[numbers["loss"] == REFERENCE]
-    parts = []
     for model in labels.ordered(trained["model"], labels.MODELS):
         of_model = trained[trained["model"] == model]
         blocks = [
@@ -84,41 +122,43 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
                 f"{dataset}: means {separation[dataset]:.3g} standard deviations apart",
                 pd.concat([cells[cells["dataset"] == dataset] for cells in (of_model, references)]),
             )
-            for dataset in datasets
-            if dataset in set(of_model["dataset"])
+            for dataset in sorted({*of_model["dataset"]}, key=lambda name: (separation[name], name))
         ]
-        subject = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
-        parts += _part(model, subject, blocks, heads, failures_note(rows[rows["model"] == model]))
-    return Table(f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[judge]}", numbers, tuple(parts))
+        subject = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[view.judge]}"
+        failed = failures_note(runs[runs["model"] == model])
+        yield from _part(f"gaussians-{model}-{view.name}", subject, blocks, heads, failed)
 
 
-def summarise(
-    metrics: pd.DataFrame, runs: pd.DataFrame, datasets: Sequence[str], judge: str, fact: str
-) -> pd.DataFrame:
-    """Return test scores' means and standard deviations over seeds by data set, model, loss, calibrator and metric."""
-    table = metrics[
+def summarise(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores' means and standard deviations over seeds by data set, labels, cell, calibrator and metric."""
+    reference = metrics["loss"] == REFERENCE
+    table = metrics.assign(reference=reference)[
         (metrics["split"] == "test")
-        & (metrics["labels"] == judge)
-        & metrics["metric"].isin(PAPER_METRICS)
-        & metrics["dataset"].isin(datasets)
-        & ((metrics["loss"] != REFERENCE) | ((metrics["model"] == "bayes") & (judge == "noisy")))
+        & metrics["labels"].isin(["clean", "noisy"])
+        & metrics["metric"].isin(METRICS)
+        & metrics["dataset"].isin(runs["dataset"])
+        & (~reference | ((metrics["model"] == "bayes") & (metrics["labels"] == "noisy")))
     ]
     orders: dict[str, Any] = {
-        **{"dataset": datasets, "reference": [False, True], "model": labels.ordered(table["model"], labels.MODELS)},
+        "dataset": labels.ordered(table["dataset"], labels.DATASETS),
+        "labels": ["clean", "noisy"],
+        "reference": [False, True],
+        "model": labels.ordered(table["model"], labels.MODELS),
         "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
-        **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(PAPER_METRICS)},
+        "calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS),
+        "metric": list(METRICS),
     }
     # The posterior's own scores come after the models' scores.
-    table = table.assign(reference=table["loss"] == REFERENCE).sort_values("seed")
+    table = table.sort_values("seed")
     table = table.assign(**{key: pd.Categorical(table[key], order) for key, order in orders.items()})
     values = table.groupby([*orders], observed=True)["value"]
     numbers = values.agg(mean=_mean, sd=_deviation, n="count", seeds="size").reset_index()
     numbers = numbers.astype({key: object for key in orders if key != "reference"})
-    facts = runs.drop_duplicates("dataset")[["dataset", fact]]
+    facts = runs.drop_duplicates("dataset")[["dataset", "noise", "separation"]]
     # Weights from elsewhere were trained on other labels, or on these labels without the noise added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean().reset_index()
-    numbers = numbers.merge(facts, "left").merge(interpolates, "left", CELL).assign(labels=judge)
-    return numbers[["dataset", fact, *NUMBER_COLUMNS]]
+    numbers = numbers.merge(facts, "left").merge(interpolates, "left", CELL)
+    return numbers[NUMBERS]
 
 
 def _mean(values: pd.Series) -> float:
@@ -140,12 +180,6 @@ def failures_note(runs: pd.DataFrame) -> str:
     lead = f" In {failed} of {len(runs)} models the fit of the paper's code failed: it is farther than 5% from"
     ends = f", and in {below.sum()} below 0; such fits are scored too." if below.any() else "."
     return f"{lead} the optimum{ends}" if failed else ""
-
-
-def _heads(printed: Iterable[str], calibrators: Iterable[str], numbers: pd.DataFrame) -> dict[Any, tuple[str, str]]:
-    """Return headings of columns by metric and calibrator, without calibrators that no cell has."""
-    pairs = itertools.product(printed, [name for name in calibrators if name in set(numbers["calibrator"])])
-    return {pair: (labels.metric_axis(pair[0]), labels.calibrator_label(pair[1])) for pair in pairs}
 
 
 def _part(
@@ -220,27 +254,3 @@ def caption(subject: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame)
         ),
     }
     return " ".join([f"{subject}, {spread}.", *(sentence for sentence, used in signs.items() if used)])
-
-
-def by_cell(
-    key: str, text: str, values: pd.DataFrame, columns: Mapping[str, Sequence[tuple[str, str]]]
-) -> tuple[pd.DataFrame, list[Part]]:
-    """Return means over seeds with t intervals, and a list with one part (or none), which has a block per data set."""
-    numbers = over_seeds(values, [*CELL, "column"], "value")
-    present = set(numbers["column"])
-    heads = {name: (group, head) for group, pairs in columns.items() for name, head in pairs if name in present}
-    shown: dict[Any, Value | None] = {}
-    row: Any
-    for row in numbers.itertuples(index=False):
-        shown[(row.dataset, row.model, row.loss), row.column] = Value(row.mean, row.high - row.mean, row.n, row.n)
-    cells = {cell for cell, _ in shown}
-    orders = [labels.ordered(numbers[name], first) for name, first in zip(CELL, KNOWN_NAMES, strict=True)]
-    rows = {
-        (dataset, model, loss): (
-            labels.dataset_label(dataset),
-            f"{labels.model_label(model)}, {within(labels.loss_label(loss))}",
-        )
-        for dataset, model, loss in itertools.product(*orders)
-        if (dataset, model, loss) in cells
-    }
-    return numbers, [Part(key, text + SIGNS, grid(shown, rows, heads))] if heads else []
