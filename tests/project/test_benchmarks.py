@@ -98,7 +98,7 @@ def test_table_and_picture(tmp_path):
 GPU_ALONE = """
 import sys
 
-missing = "snakemake", "pyarrow", "matplotlib", "plotly", "jsonschema"
+missing = "snakemake", "pyarrow", "matplotlib", "seaborn", "plotly", "jsonschema"
 sys.modules |= dict.fromkeys(missing)  # None there: importing it fails
 sys.path.insert(0, sys.argv.pop(1))
 import gpu

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 # Each module is listed under the extra that installs it, as in pyproject.toml; the core's dependencies always exist.
 EXTRAS = {
-    "plot": ("matplotlib",),
+    "plot": ("matplotlib", "seaborn"),
     "parquet": ("pyarrow",),
     "train": ("torch", "torchvision", "timm", "PIL", "mlxtend", "pynvml"),
     "workflow": ("snakemake", "snakemake_interface_logger_plugins", "yaml", "plotly", "psutil", "argcomplete"),

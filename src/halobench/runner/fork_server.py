@@ -26,7 +26,7 @@ serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  
 # The server imports these libraries, if installed, for the first job that needs them, besides the stage's modules.
 # Optimisers import torch's compiler.
 TORCH_MODULES = ["torch._dynamo", "timm"]
-TABLE_MODULES = ["pyarrow.parquet", "pyarrow.dataset", "matplotlib.backends.backend_pdf"]
+TABLE_MODULES = ["pyarrow.parquet", "pyarrow.dataset", "seaborn", "matplotlib.backends.backend_pdf"]
 # Numpy and torch read these variables on import; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
 # Only read while a job runs. The last two say where data are; in a module of another workflow, its rules set them.

@@ -21,7 +21,8 @@ STAGE = {
 
 def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None = None) -> None:
     """Draw the figure named in the spec from its tables, as `out`.pdf, .svg and .png, with the spec's note."""
-    with displaying("figure", spec, tables, out, code, ["matplotlib", "pandas"]) as (job, figure):
+    packages = ["matplotlib", "pandas", "seaborn"]
+    with displaying("figure", spec, tables, out, code, packages) as (job, figure):
         if job.spec["note"]:
             add_note(figure, job.spec["note"])
         job.outputs = list(save(figure, job.record.with_suffix("")))

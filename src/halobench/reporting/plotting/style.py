@@ -1,4 +1,4 @@
-"""Define the style that all figures share: matplotlib settings and shades of grey."""
+"""Define the style that all figures share: seaborn's for papers, with thinner lines, and shades of grey."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
+import seaborn
 from matplotlib.figure import Figure
 
 RC: dict[Any, Any] = {
+    **seaborn.axes_style("ticks"),
+    **seaborn.plotting_context("paper"),
+    "patch.force_edgecolor": False,
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -29,7 +33,6 @@ RC: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.5,
-    "axes.axisbelow": True,
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
     "pdf.fonttype": 42,
