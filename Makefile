@@ -62,7 +62,6 @@ lint: $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python docs/published.py
-	$(BIN)/python docs/words.py
 	$(BIN)/python benchmarks/measures.py --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Containerfile
