@@ -156,39 +156,22 @@ HEADINGS = "| key | takes | default | meaning |\n|---|---|---|---|"
 
 
 def command_line() -> str:
-    """Return the page on the commands: the usage, arguments and examples of each."""
+    """Return the page on the commands: the help of each."""
     from halobench.cli.main import build_parser
 
     parser = build_parser()
     parts = ["# Commands", f"```text\n{parser.format_help().strip()}\n```"]
-    for name, each in _commands(parser):
-        usage = each.format_usage().removeprefix("usage: ").strip().replace("\n       ", "\n")
-        parts += [f"## `halobench {name}`", each.description or "", f"```text\n{usage}\n```"]
-        if rows := [_argument(each, action) for action in each._actions if action.dest != "help"]:
-            parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
-        if each.epilog:
-            parts.append(f"```text\n{each.epilog.strip()}\n```")
+    for name, each in commands(parser):
+        parts += [f"## `halobench {name}`", f"```text\n{each.format_help().strip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
-def _commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Yield the commands that a parser has, and theirs, with their parsers."""
     for action in parser._actions:
         for name, each in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
             yield before + name, each
-            yield from _commands(each, f"{before}{name} ")
-
-
-def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    """Return the row of one argument."""
-    formatter = parser._get_formatter()
-    text = formatter._expand_help(action) if action.help else ""
-    return f"| `{_plain(formatter._format_action_invocation(action))}` | {_plain(text)} |"
-
-
-def _plain(text: str) -> str:
-    """Return text in which no sign ends a cell of a table."""
-    return text.replace("|", "\\|")
+            yield from commands(each, f"{before}{name} ")
 
 
 WILDCARD = "{{ snakemake.wildcards.experiment }}"
