@@ -10,16 +10,15 @@ first copies an experiment's tables and records out of the results folder of a f
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact max``. A name without a table is a metric; others
 are ``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, ``STUDY/FILE.COLUMN``, a column of the table
-studies/STUDY/FILE.csv, or one of the four answers: ``answers``, all in brief, ``lead``, ``length`` or ``null`` of a
-QUESTION, or a number over the pairs of several runs (`QUERIES` of docs/answers.py). Conditions are ``column=value``
-(with ``*``, a pattern; with commas, one of several); ``run=`` names the experiment. A line ``<!--numbers
-CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must be one row,
-unless a word reduces it: ``min max median spread slope``; ``interval`` adds the 95% t interval over seeds, corrected
-for seeds that share samples (of a study's table, its columns ``low`` and ``high``); ``mean`` is the mean of rows, such
-as families of networks, with its 95% t interval, and ``signs`` counts the rows whose own interval lies below and above
-0. ``minus`` or ``over``, with the conditions that differ (``value=`` for another name), compares with other rows;
-``over`` divides means over the seeds of both, so it has no interval. ``neg`` changes the sign. Formats are Python's:
-``.3f`` (the default), ``+.2f``, ``.0%``.
+studies/STUDY/FILE.csv, or of one of the four answers: ``lead``, ``length`` or ``null`` of a QUESTION, or a number over
+the pairs of several runs (`QUERIES` of docs/answers.py). Conditions are ``column=value`` (with ``*``, a pattern; with
+commas, one of several); ``run=`` names the experiment. A line ``<!--numbers CONDITIONS-->`` sets conditions for the
+markers below it. Rows are averaged over seeds; what is left must be one row, unless a word reduces it: ``min max median
+spread slope``; ``interval`` adds the 95% t interval over seeds, corrected for seeds that share samples (of a study's
+table, its columns ``low`` and ``high``); ``mean`` is the mean of rows, such as families of networks, with its 95% t
+interval, and ``signs`` counts the rows whose own interval lies below and above 0. ``minus`` or ``over``, with the
+conditions that differ (``value=`` for another name), compares with other rows; ``over`` divides means over the seeds of
+both, so it has no interval. ``neg`` changes the sign. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
 
 Claims are judged by today's ``workflow/claims.yaml`` and the published tables. A claim shows ``spread`` (the smallest
 and largest estimate of a pair) or ``words`` (the verdict after Holm's correction, and those of its pairs). ``runs`` is
@@ -37,7 +36,6 @@ import operator
 import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -77,7 +75,6 @@ BENCHMARKED = ("docs/calibrate.md",)  # with further numbers, of benchmarks, whi
 MARK = re.compile(r"<!--(?P<kind>numbers|n|c)\b ?(?P<text>.*?)-->", re.DOTALL)
 END = "<!--/-->"
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
-wrapped = functools.partial(textwrap.fill, width=120, break_on_hyphens=False)
 APART = ("points", "probe", "quantity", "calibrator", "base_calibrator", "part", "labels", "split", "threshold")
 OF_SEEDS = {"interval", "signs", "slope"}  # the words that need a number for each seed
 OF_ROWS = {"min", "max", "median", "spread", "mean"}
@@ -330,15 +327,6 @@ def of_study(name: str, conditions: Mapping[str, str], how: str) -> list[float]:
     return [float(number) for number in rows.iloc[0][columns]]
 
 
-def answered() -> str:
-    """Return the list of all four answers."""
-    from answers import RUNS, answer, brief, lead, length
-
-    of = {key: f" ({length(key).removesuffix('.')}.)" if key in ("temperature", "maps") else "" for key in RUNS}
-    items = [f"- **{answer(key).question}** *{lead(key)}*{of[key]} {brief(key)}" for key in RUNS]
-    return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
-
-
 def grid(name: str) -> str:
     """Return a table of `GRIDS`."""
     spec = yaml.safe_load(GRIDS.read_text("utf-8"))[name]
@@ -405,7 +393,7 @@ def runs_table() -> str:
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
-BLOCKS: dict[str, Callable[..., str]] = {"answers": answered, "grid": grid, "runs": runs_table}  # of several lines
+BLOCKS: dict[str, Callable[..., str]] = {"grid": grid, "runs": runs_table}  # of several lines
 
 
 def written(text: str, typed: bool = True) -> tuple[str, list[tuple[int, str]]]:

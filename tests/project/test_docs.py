@@ -238,11 +238,6 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().out.count("\n") >= 4
 
 
-def test_every_number_is_that_of_a_published_table(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    assert script("published").problems() == []
-
-
 def test_a_published_run_has_the_pages_of_a_run_from_its_tables_alone(tmp_path, monkeypatch):
     """Each link between them leads to a file, what can't be drawn is named, and the same tables give the same bytes."""
     monkeypatch.syspath_prepend(ROOT / "docs")
@@ -321,12 +316,11 @@ def test_joined_tables_keep_all_rows_of_the_first_run_that_measured_something(mo
     assert len(pictures.published_table(run, table)) == len(published.table(run, table))
 
 
-def test_a_changed_digit_of_an_answer_or_a_generated_table_is_found(monkeypatch):
-    """In the pages as they are: the list of all answers, and tables with verdicts and of several runs."""
+def test_a_changed_digit_of_a_generated_table_is_found(monkeypatch):
+    """In the pages as they are: tables with verdicts and of several runs."""
     published = script("published")
     monkeypatch.syspath_prepend(ROOT / "docs")
     for page, query in (
-        ("README.md", "answers"),
         ("docs/findings.md", "grid families"),
         ("docs/findings.md", "grid radii"),
     ):
@@ -355,7 +349,7 @@ def test_sentences_and_numbers_of_the_answers_follow_them(monkeypatch):
     assert f"and leaves {said('removed exact left')}. Without label noise, it removes" in temperature.short
     assert f"it removes {said('removed exact clean')} of the NLL" in temperature.short
     assert f"removes {said('removed paper')} with label noise" in temperature.detail
-    assert f"it removes {said('removed partner')} of the KL after TS" in answers.brief("maps")
+    assert re.search(r"median \d+%", said("removed partner"))[0] in answers.lead("maps")
     assert f"certainty ends after {said('reached worst')} of the distance" in reach.short
     assert f"after {said('reached decision')} with label noise" in reach.detail
     wins, defeats = (said(f"won mixup5 exact other{lost}") for lost in ("", " lost"))
@@ -363,7 +357,8 @@ def test_sentences_and_numbers_of_the_answers_follow_them(monkeypatch):
     assert f"with label noise, 2-point Mixup wins on {said('won mixup2 paper')} pairs" in mixup.detail
     two, five = (said(f"won {loss} exact").split()[0] for loss in ("mixup2", "mixup5"))
     assert said("won mixup2,mixup5 exact") == f"{two} and {five} of {said('won mixup2 exact').split()[2]}"
-    assert said("won mixup2,mixup5 same_fit lost") + " families" in answers.brief("mixup")
+    fits = "same_fit.value run=architectures-fit loss=mixup5 calibrator=none base_calibrator=exact"
+    assert said(f"{fits} signs").endswith(said("won mixup5 same_fit lost").replace(" of ", " above, of "))
 
     page = f"**<!--n lead temperature-->{temperature.takeaway}<!--/-->** It is a sentence.\n"
     assert published.written(page) == (page, [])
