@@ -8,7 +8,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import harness
@@ -31,20 +30,9 @@ RESNEXT = ModelSpec("torchvision/resnext50_32x4d")
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is evaluated: the images per forward pass, the layout and the precision."""
-
-    batch: int
-    channels_last: bool
-    precision: str
-
-    @property
-    def spec(self) -> TrainSpec:
-        return TrainSpec(eval_batch=self.batch, channels_last=self.channels_last, precision=self.precision)
-
-    def __str__(self) -> str:
-        return f"{self.precision} {'channels_last' if self.channels_last else 'NCHW'} batch {self.batch}"
+def described(recipe: TrainSpec) -> str:
+    """Return how a model is evaluated by a recipe: the precision, the layout and the images per forward pass."""
+    return f"{recipe.precision} {'channels_last' if recipe.channels_last else 'NCHW'} batch {recipe.eval_batch}"
 
 
 def start() -> None:
@@ -67,11 +55,17 @@ def with_usual_memory(function: Callable[[], object]) -> Callable[[], None]:
 def grown(function: Callable[[], object]) -> tuple[float, float]:
     """Return the seconds of a call, and its peak of resident bytes above what there was before (Linux, glibc)."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # otherwise, reusing memory freed earlier would go unnoticed
-    harness.forget_peak()
-    before, began = harness.peak_bytes(), time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
+    before, began = peak_bytes(), time.perf_counter()
     function()
     seconds = time.perf_counter() - began
-    return seconds, float(harness.peak_bytes() - before)
+    return seconds, float(peak_bytes() - before)
+
+
+def peak_bytes() -> int:
+    """Return the largest resident size of this program so far, in bytes (Linux)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 class Counted:
@@ -91,41 +85,37 @@ def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, devic
     return place(builder.build(spec, shape, 10), recipe, device).eval()
 
 
-def raw_forward(model: nn.Module, images: torch.Tensor, recipe: Recipe) -> Callable[[], None]:
+def raw_forward(model: nn.Module, images: torch.Tensor, recipe: TrainSpec) -> Callable[[], None]:
     """Return the bare forward pass, in batches, of resident `images` (n, C, H, W) through the model that is probed.
 
     Batch norm is folded, and autocast's casts of the weights are kept.
     """
-    spec, model = recipe.spec, folded(model)
-    batches = [part.contiguous(memory_format=memory_format(spec)) for part in images.split(recipe.batch)]
+    model = folded(model)
+    batches = [part.contiguous(memory_format=memory_format(recipe)) for part in images.split(recipe.eval_batch)]
 
     @torch.inference_mode()
     def run() -> None:
-        with autocast(spec, CPU):  # around all batches, so weights are cast only once
+        with autocast(recipe, CPU):  # around all batches, so weights are cast only once
             for batch in batches:
                 model(batch)
 
     return run
 
 
-def best_forward(
-    spec: ModelSpec,
-    shape: tuple[int, int, int],
-    precision: str,
-    batches: Iterable[int],
-    count: int,
-    turns: int = 3,
-) -> tuple[Recipe, float]:
-    """Return the recipe with the fastest bare forward pass of `count` images, and its seconds per image."""
-    images = noise(count, shape)
-    found = []
-    for channels_last, batch in itertools.product((False, True), batches):
-        recipe = Recipe(batch, channels_last, precision)
-        run = raw_forward(build(spec, shape, recipe.spec), images, recipe)
-        (times,) = harness.turns(run, count=turns)
-        found.append((statistics.median(times) / count, recipe))
-    seconds, recipe = min(found, key=lambda one: one[0])
-    return recipe, seconds
+def best_forwards(
+    spec: ModelSpec, images: torch.Tensor, batches: Iterable[int], turns: int
+) -> dict[str, tuple[TrainSpec, float]]:
+    """Return the recipe with the fastest bare forward pass of images, and its seconds, for each precision."""
+    found = {}
+    for precision in ("float32", "bf16"):
+        tried = []
+        for channels_last, batch in itertools.product((False, True), batches):
+            recipe = TrainSpec(eval_batch=batch, channels_last=channels_last, precision=precision)
+            run = raw_forward(build(spec, tuple(images.shape[1:]), recipe), images, recipe)
+            (times,) = harness.turns(run, count=turns)
+            tried.append((recipe, statistics.median(times)))
+        found[precision] = min(tried, key=lambda one: one[1])
+    return found
 
 
 def paper_probe(

@@ -17,7 +17,6 @@ import torch
 from harness import Row, main, over, turns
 from torch import nn
 
-from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.probing.probe import ProbeOptions, probe
@@ -46,13 +45,13 @@ class Probed:
         with kept_casts(peers.CPU):
             probe(predict, self.inputs, self.labels, self.spec, around, rng=rng, options=options)
 
-    def under(self, recipe: peers.Recipe) -> tuple[Callable[[], None], int]:
+    def under(self, recipe: TrainSpec) -> tuple[Callable[[], None], int]:
         """Return the probe with a recipe, and the number of images that it forwards."""
-        model = self.placed(recipe.spec)
-        counted = peers.Counted(predictor(model, recipe.spec))
-        self.run(counted, recipe.spec)
-        predict = predictor(model, recipe.spec)
-        return lambda: self.run(predict, recipe.spec), counted.images
+        model = self.placed(recipe)
+        counted = peers.Counted(predictor(model, recipe))
+        self.run(counted, recipe)
+        predict = predictor(model, recipe)
+        return lambda: self.run(predict, recipe), counted.images
 
     def placed(self, spec: TrainSpec) -> nn.Module:
         """Return a copy of the model in a recipe's layout."""
@@ -76,21 +75,25 @@ def of_resnext(points: int, quick: bool) -> Probed:
     return Probed(model, inputs, np.arange(points) % 10, spec)
 
 
-Best = dict[str, tuple[peers.Recipe, float]]
+Best = dict[str, tuple[TrainSpec, float]]
 
 
-def against_forward(what: str, probed: Probed, best: Best, images: int, quick: bool) -> Iterator[Row]:
-    """Compare the probe with the bare forward pass at its fastest, for each precision."""
-    noise = peers.noise(images, tuple(probed.inputs.shape[1:]))
+def rates(ours: float, theirs: float, recipe: TrainSpec) -> str:
+    """Return both sides' images per second, and how our model is evaluated."""
+    return f"{ours:,.0f} images/s versus {theirs:,.0f}; {peers.described(recipe)}"
+
+
+def against_forward(what: str, probed: Probed, best: Best, noise: torch.Tensor, quick: bool) -> Iterator[Row]:
+    """Compare the probe with the bare forward pass of noise at its fastest, for each precision."""
     quickest = min(best, key=lambda precision: best[precision][1])
     for precision, (recipe, _) in best.items():
-        forward = peers.raw_forward(probed.placed(recipe.spec), noise, recipe)
+        forward = peers.raw_forward(probed.placed(recipe), noise, recipe)
         run, count = probed.under(recipe)
         theirs, ours = turns(forward, run, count=harness.QUICK_TURNS if quick else harness.TURNS)
-        rates = f"{count / np.median(ours):,.0f} images/s versus {images / np.median(theirs):,.0f}; {recipe}"
-        best_told = ", the forward pass's best" if precision == quickest else ""
-        ratios = over([t / count for t in ours], [t / images for t in theirs])
-        yield Row(f"probe, {what}, {precision}", f"bare forward pass{best_told}", ratios, most=MOST, note=rates)
+        note = rates(count / np.median(ours), len(noise) / np.median(theirs), recipe)
+        best_said = ", the forward pass's best" if precision == quickest else ""
+        ratios = over([t / count for t in ours], [t / len(noise) for t in theirs])
+        yield Row(f"probe, {what}, {precision}", f"bare forward pass{best_said}", ratios, most=MOST, note=note)
 
 
 def against_paper(probed: Probed, best: Best, quick: bool) -> Iterator[Row]:
@@ -104,32 +107,23 @@ def against_paper(probed: Probed, best: Best, quick: bool) -> Iterator[Row]:
     paper, *times = turns(theirs, *(run for run, _ in ours.values()), count=harness.QUICK_TURNS if quick else 5)
     per_image = [t / (len(radii) * directions) for t in paper]
     for (precision, (_, count)), found in zip(ours.items(), times, strict=True):
-        recipe, _ = best[precision]
-        rates = f"{count / np.median(found):,.0f} images/s versus {1 / np.median(per_image):,.0f}; {recipe}"
+        note = rates(count / np.median(found), 1 / np.median(per_image), best[precision][0])
         ratios = over(per_image, [t / count for t in found])
         aim = LEAST[precision] if precision == "float32" or harness.has_bf16() else None
-        yield Row(f"probe, cnn 28x28, {precision}", "the paper's way", ratios, least=aim, note=rates)
-
-
-def best_of(spec: ModelSpec, probed: Probed, batches: tuple[int, ...], images: int, quick: bool) -> Best:
-    """Return each precision's recipe with the fastest bare forward pass, and its seconds per image."""
-    shape = tuple(probed.inputs.shape[1:])
-    return {
-        precision: peers.best_forward(spec, shape, precision, batches, images, 1 if quick else 3)
-        for precision in ("float32", "bf16")
-    }
+        yield Row(f"probe, cnn 28x28, {precision}", "the paper's way", ratios, least=aim, note=note)
 
 
 def rows(quick: bool) -> Iterator[Row]:
     peers.start()
-    images = 500 if quick else 1000
-    cnn = of_cnn(6 if quick else 20, quick)
-    best = best_of(peers.CNN, cnn, (64,) if quick else (32, 64, 128, 250, 500), images, quick)
-    yield from against_forward("cnn 28x28", cnn, best, 2 * images, quick)
+    count = 1 if quick else 3
+    cnn, noise = of_cnn(6 if quick else 20, quick), peers.noise(1000 if quick else 2000, (1, 28, 28))
+    batches = (64,) if quick else (32, 64, 128, 250, 500)
+    best = peers.best_forwards(peers.CNN, noise[: len(noise) // 2], batches, count)
+    yield from against_forward("cnn 28x28", cnn, best, noise, quick)
     yield from against_paper(cnn, best, quick)
-    resnext, images = of_resnext(2, quick), 32 if quick else 256
-    best = best_of(peers.RESNEXT, resnext, (32,) if quick else (64, 128, 256), images, quick)
-    yield from against_forward("ResNeXt-50 32x32", resnext, best, images, quick)
+    resnext, noise = of_resnext(2, quick), peers.noise(32 if quick else 256, (3, 32, 32))
+    best = peers.best_forwards(peers.RESNEXT, noise, (32,) if quick else (64, 128, 256), count)
+    yield from against_forward("ResNeXt-50 32x32", resnext, best, noise, quick)
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
