@@ -23,7 +23,7 @@ help:
 	@echo "make conformance  which public implementations find the best temperature (half an hour; resumes)"
 	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint, make numbers, the measures"
 	@echo "make numbers check that every number on the pages is the one in results/published"
-	@echo "make measures  how short the ways in the code are, from an option to a result (two minutes)"
+	@echo "make measures  how short the ways in the code are: files to read, lines, strings that climb floors"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make constraints  test with the newest of every dependency, and write constraints.txt"
 	@echo "make clean   remove the environment and caches (results stay)"
@@ -54,15 +54,14 @@ docs: $(VENV)/.installed-docs
 numbers: $(VENV)/.installed-workflow
 	$(BIN)/python docs/published.py
 
-measures: $(VENV)/.installed-workflow
-	$(BIN)/python benchmarks/measures.py
+measures:
+	$(PYTHON) benchmarks/measures.py
 
 lint: $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python docs/published.py
-	$(BIN)/python docs/words.py
 	$(BIN)/python benchmarks/measures.py --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Containerfile

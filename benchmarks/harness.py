@@ -89,19 +89,6 @@ def over(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
     return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
-def peak_bytes() -> int:
-    """Return the largest resident size of this program so far, in bytes (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM")
-
-
-def forget_peak() -> None:
-    """Reset `peak_bytes` to what is resident now (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 def processor_facts() -> dict[str, str]:
     """Return what Linux reports about the first processor, by key; empty elsewhere."""
     path = Path("/proc/cpuinfo")

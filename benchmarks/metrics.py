@@ -1,6 +1,6 @@
 """Compare binned calibration errors with netcal's and torch_uncertainty's, and bootstrap intervals with recomputation.
 
-Usage: `python benchmarks/metric.py [--quick]`. Values are compared first, so both sides of a ratio give equal results.
+Usage: `python benchmarks/metrics.py [--quick]`. Values are compared first, so both sides of a ratio give equal results.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def rows(quick: bool) -> Iterator[Row]:
     yield binned(single, labels, count)
     yield classwise(probabilities, labels, harness.QUICK_TURNS if quick else 5)
     del probabilities, single
-    yield from bootstrap(1_000 if quick else 10_000, 100 if quick else DRAWS, harness.QUICK_TURNS if quick else 5)
+    yield bootstrap(1_000 if quick else 10_000, 100 if quick else DRAWS, harness.QUICK_TURNS if quick else 5)
 
 
 def three(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -52,17 +52,15 @@ def binned(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
     ours, theirs = three(probabilities, labels), peers.netcal_errors(probabilities, labels)
     for name in theirs:
         peers.agree(f"{what}: {name}", ours[name], theirs[name], 1e-9)
-    mine, other, read, alone = harness.turns(
+    mine, other, alone = harness.turns(
         partial(three, probabilities, labels),
         partial(peers.netcal_errors, probabilities, labels),
-        probabilities.max,
         lambda: [function(probabilities, labels) for function in (metric.ece, metric.ace, metric.mce)],
         count=count,
     )
     times = f"{statistics.median(harness.over(other, alone)):.3g} times"
     note = f"{ms(mine)} for one diagram, which gives all three, against {ms(other)}; "
-    note += f"{ms(alone)} ({times}) for our three functions one by one; "
-    note += f"reading the probabilities once (for their maximum) {ms(read)}"
+    note += f"{ms(alone)} ({times}) for our three functions one by one"
     return Row(what, "netcal", harness.over(other, mine), least=10, note=note)
 
 
@@ -75,15 +73,13 @@ def classwise(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
         found.append(peers.torch_uncertainty_classwise(probabilities, labels))
 
     peers.torch_uncertainty_classwise(probabilities[:2], labels[:2])  # imports the library
-    mine, other, read = harness.turns(
-        partial(metric.classwise_ece, probabilities, labels), theirs, probabilities.max, count=count, warm=0
-    )
+    mine, other = harness.turns(partial(metric.classwise_ece, probabilities, labels), theirs, count=count, warm=0)
     peers.agree(what, metric.classwise_ece(probabilities, labels), found[0], 1e-9)
-    note = f"{ms(mine)} against {ms(other)}; reading the probabilities once (for their maximum) {ms(read)}"
+    note = f"{ms(mine)} against {ms(other)}"
     return Row(what, "torch_uncertainty", harness.over(other, mine), least=20, note=note)
 
 
-def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
+def bootstrap(n: int, draws: int, count: int) -> Row:
     """Compare intervals for the error, NLL and Brier score of n points in 10 classes."""
     what = f"bootstrap intervals, {draws} draws, n = {n}"
     logits, labels = peers.made(n, 10)
@@ -91,18 +87,12 @@ def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
     values = scores(logits, probabilities, labels)
     ours = partial(bootstrap_intervals, values, draws)
     recomputed = partial(peers.plain_bootstrap, logits, probabilities, labels, draws)
-    resampled = partial(peers.pointwise_bootstrap, values, draws)
-    for mine, *others in zip(*(run(rng()) for run in (ours, recomputed, resampled)), strict=True):
-        for one, *two in zip(mine, *others, strict=True):
-            for other in two:  # the same seed draws the same points
-                peers.agree(what, one, other, 1e-12)
-    seconds = harness.turns(
-        *(lambda run=run: run(rng()) for run in (ours, recomputed, resampled)), partial(draw, n, draws), count=count
-    )
-    mine, anew, points, drawn = seconds
-    note = f"{ms(mine)} against {ms(anew)}; drawing the points alone {ms(drawn)}"
-    yield Row(what, "drawing and recomputing", harness.over(anew, mine), least=20, note=note)
-    yield Row(what, "resampling each point's scores", harness.over(points, mine), note=f"against {ms(points)}")
+    for mine, theirs in zip(ours(rng()), recomputed(rng()), strict=True):
+        for one, other in zip(mine, theirs, strict=True):  # the same seed draws the same points
+            peers.agree(what, one, other, 1e-12)
+    mine, again = harness.turns(lambda: ours(rng()), lambda: recomputed(rng()), count=count)
+    note = f"{ms(mine)} against {ms(again)}"
+    return Row(what, "drawing and recomputing", harness.over(again, mine), least=20, note=note)
 
 
 def scores(logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -118,13 +108,6 @@ def scores(logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) ->
 def rng() -> np.random.Generator:
     """Return a generator that gives the same draws each time."""
     return np.random.default_rng(0)
-
-
-def draw(n: int, draws: int) -> None:
-    """Draw the points, which any bootstrap of this kind must do."""
-    generator = rng()
-    for _ in range(draws):
-        generator.integers(n, size=n)
 
 
 def ms(seconds: list[float]) -> str:

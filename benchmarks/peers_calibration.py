@@ -9,6 +9,8 @@ import math
 import warnings
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 
 def sklearn_beta(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -66,43 +68,25 @@ def torch_uncertainty_classwise(probabilities: np.ndarray, labels: np.ndarray, b
     return float(metric.compute())
 
 
-def objective(logits: np.ndarray, labels: np.ndarray, beta: float) -> tuple[float, float, float]:
-    """Return the mean NLL at beta and its first two derivatives, from plain float64 code, a few rows at a time."""
-    sums = np.zeros(3)
+def mean_nll(logits: np.ndarray, labels: np.ndarray, beta: float) -> float:
+    """Return the mean NLL at beta, in nats, from plain float64 code, a few rows at a time."""
+    total = 0.0
     for start in range(0, len(logits), 4096):
-        z = logits[start : start + 4096].astype(np.float64)
-        points = np.arange(len(z))
-        z -= z[points, labels[start : start + 4096]][:, None]  # the target's logit becomes 0
-        top = (beta * z).max(axis=1)
-        weights = np.exp(beta * z - top[:, None])
-        total = weights.sum(axis=1)
-        first = (weights * z).sum(axis=1) / total
-        second = (weights * z * z).sum(axis=1) / total
-        sums += (np.log(total) + top).sum(), first.sum(), (second - first**2).sum()
-    return tuple(sums / len(logits))
+        z = beta * logits[start : start + 4096].astype(np.float64)
+        total += (logsumexp(z, axis=1) - z[np.arange(len(z)), labels[start : start + 4096]]).sum()
+    return total / len(logits)
 
 
-def true_optimum(logits: np.ndarray, labels: np.ndarray, near: float) -> float:
-    """Return the minimum of the mean NLL, in nats: Newton's method from `near` until its step is lost in rounding."""
-    beta = near
-    for _ in range(20):
-        value, slope, curvature = objective(logits, labels, beta)
-        step = -slope / curvature
-        if abs(step) <= 1e-14 * beta:
-            break
-        beta += step
-    return value
+def least_nll(logits: np.ndarray, labels: np.ndarray, near: float) -> float:
+    """Return the minimum of the mean NLL, in nats, by Brent's method around `near`."""
+    bracket = (0.99 * near, near, 1.01 * near)
+    return float(minimize_scalar(lambda beta: mean_nll(logits, labels, beta), bracket=bracket).fun)
 
 
 def plain_bootstrap(
-    logits: np.ndarray,
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    draws: int,
-    rng: np.random.Generator,
-    level: float = 0.95,
+    logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, draws: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return percentile intervals for the error, NLL and Brier score, scoring the points again for each draw."""
+    """Return 95% percentile intervals for the error, NLL and Brier score, scoring the points again for each draw."""
     from halobench.calibration.scores import metric
 
     means = np.empty((draws, 3))
@@ -110,34 +94,9 @@ def plain_bootstrap(
         picks = rng.integers(len(labels), size=len(labels))
         z, p, y = logits[picks], probabilities[picks], labels[picks]
         row[...] = metric.error(p, y), metric.nll(z, y), metric.brier(p, y)
-    return ends(means, level)
-
-
-def ends(means: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order statistics of resampled means (draws, m) at which an interval of this level ends."""
-    ranks = (math.ceil(round(len(means) * tail, 6)) for tail in ((1 - level) / 2, (1 + level) / 2))
-    found = np.sort(means, axis=0)
-    return tuple(found[rank - 1] for rank in ranks)
-
-
-def pointwise_bootstrap(
-    values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same intervals by resampling each point's scores."""
-    means = np.stack([values[rng.integers(len(values), size=len(values))].mean(axis=0) for _ in range(draws)])
-    return ends(means, level)
-
-
-def plain_classwise(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Compute classwise ECE, one class and one bin at a time."""
-    edges = np.linspace(0, 1, bins + 1)
-    n, k = probabilities.shape
-    gaps = 0.0
-    for c in range(k):
-        p, hit = probabilities[:, c].astype(np.float64), labels == c
-        where = np.minimum(np.searchsorted(edges, p, side="right") - 1, bins - 1)
-        gaps += sum(abs(p[where == b].sum() - hit[where == b].sum()) for b in np.unique(where))
-    return gaps / (n * k)
+    means.sort(axis=0)
+    low, high = (math.ceil(round(draws * tail, 6)) - 1 for tail in (0.025, 0.975))
+    return means[low], means[high]
 
 
 def made(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

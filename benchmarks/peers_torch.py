@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import harness
@@ -29,29 +27,18 @@ from halobench.training.train_cell import train_cell
 
 CNN = ModelSpec("cnn")
 RESNEXT = ModelSpec("torchvision/resnext50_32x4d")
+CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is evaluated: the images per forward pass, the layout and the precision."""
-
-    batch: int
-    channels_last: bool
-    precision: str
-
-    @property
-    def spec(self) -> TrainSpec:
-        return TrainSpec(eval_batch=self.batch, channels_last=self.channels_last, precision=self.precision)
-
-    def __str__(self) -> str:
-        return f"{self.precision} {'channels_last' if self.channels_last else 'NCHW'} batch {self.batch}"
+def described(recipe: TrainSpec) -> str:
+    """Return how a model is evaluated by a recipe: the precision, the layout and the images per forward pass."""
+    return f"{recipe.precision} {'channels_last' if recipe.channels_last else 'NCHW'} batch {recipe.eval_batch}"
 
 
-def start() -> torch.device:
-    """Set torch up as the workflow's jobs do, with one thread; return the device to measure on (``BENCH_DEVICE``)."""
+def start() -> None:
+    """Set torch up as the workflow's jobs do, with one thread."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    return torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 
 
 def with_usual_memory(function: Callable[[], object]) -> Callable[[], None]:
@@ -68,71 +55,67 @@ def with_usual_memory(function: Callable[[], object]) -> Callable[[], None]:
 def grown(function: Callable[[], object]) -> tuple[float, float]:
     """Return the seconds of a call, and its peak of resident bytes above what there was before (Linux, glibc)."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # otherwise, reusing memory freed earlier would go unnoticed
-    harness.forget_peak()
-    before, began = harness.peak_bytes(), time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
+    before, began = peak_bytes(), time.perf_counter()
     function()
     seconds = time.perf_counter() - began
-    return seconds, float(harness.peak_bytes() - before)
+    return seconds, float(peak_bytes() - before)
 
 
-def waited(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
-    """Return a function that calls `function` and then waits until a GPU's queue is empty."""
-
-    def run() -> None:
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return run
+def peak_bytes() -> int:
+    """Return the largest resident size of this program so far, in bytes (Linux)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
-def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> nn.Module:
+class Counted:
+    """A predictor that counts the images passed to it."""
+
+    def __init__(self, predict: Callable[[torch.Tensor], torch.Tensor]):
+        self.predict, self.images = predict, 0
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        self.images += len(batch)
+        return self.predict(batch)
+
+
+def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device = CPU) -> nn.Module:
     """Build a model with random weights, the same each time, in eval mode and the recipe's layout."""
     torch.manual_seed(0)
     return place(builder.build(spec, shape, 10), recipe, device).eval()
 
 
-def raw_forward(model: nn.Module, images: torch.Tensor, recipe: Recipe) -> Callable[[], None]:
+def raw_forward(model: nn.Module, images: torch.Tensor, recipe: TrainSpec) -> Callable[[], None]:
     """Return the bare forward pass, in batches, of resident `images` (n, C, H, W) through the model that is probed.
 
     Batch norm is folded, and autocast's casts of the weights are kept.
     """
-    device, spec, model = images.device, recipe.spec, folded(model)
-    batches = [part.contiguous(memory_format=memory_format(spec)) for part in images.split(recipe.batch)]
+    model = folded(model)
+    batches = [part.contiguous(memory_format=memory_format(recipe)) for part in images.split(recipe.eval_batch)]
 
     @torch.inference_mode()
     def run() -> None:
-        with autocast(spec, device):  # around all batches, so weights are cast only once
+        with autocast(recipe, CPU):  # around all batches, so weights are cast only once
             for batch in batches:
                 model(batch)
 
-    return waited(run, device)
+    return run
 
 
-def best_forward(
-    spec: ModelSpec,
-    shape: tuple[int, int, int],
-    precision: str,
-    batches: Iterable[int],
-    count: int,
-    device: torch.device,
-    turns: int = 3,
-) -> tuple[Recipe, float]:
-    """Return the recipe with the fastest bare forward pass of `count` images, and its seconds per image."""
-    images = noise(count, shape, device)
-    found = []
-    for channels_last, batch in itertools.product((False, True), batches):
-        recipe = Recipe(batch, channels_last, precision)
-        run = raw_forward(build(spec, shape, recipe.spec, device), images, recipe)
-        (times,) = harness.turns(run, count=turns)
-        found.append((statistics.median(times) / count, recipe))
-    seconds, recipe = min(found, key=lambda one: one[0])
-    return recipe, seconds
-
-
-def plain_predict(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function that predicts logits without gradients."""
-    return torch.no_grad()(model)
+def best_forwards(
+    spec: ModelSpec, images: torch.Tensor, batches: Iterable[int], turns: int
+) -> dict[str, tuple[TrainSpec, float]]:
+    """Return the recipe with the fastest bare forward pass of images, and its seconds, for each precision."""
+    found = {}
+    for precision in ("float32", "bf16"):
+        tried = []
+        for channels_last, batch in itertools.product((False, True), batches):
+            recipe = TrainSpec(eval_batch=batch, channels_last=channels_last, precision=precision)
+            run = raw_forward(build(spec, tuple(images.shape[1:]), recipe), images, recipe)
+            (times,) = harness.turns(run, count=turns)
+            tried.append((recipe, statistics.median(times)))
+        found[precision] = min(tried, key=lambda one: one[1])
+    return found
 
 
 def paper_probe(
@@ -148,7 +131,7 @@ def paper_probe(
     """
     confidences, gaps = np.zeros((2, len(inputs), len(radii)))
     for (row, point), (column, radius) in itertools.product(enumerate(inputs), enumerate(radii)):
-        noise = torch.randn(directions, *point.shape, device=point.device)
+        noise = torch.randn(directions, *point.shape)
         noise = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         logits, label = predict(point + float(radius) * noise), int(labels[row])
         others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
@@ -157,26 +140,15 @@ def paper_probe(
     return confidences, gaps
 
 
-def raw_steps(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    count: int,
-    spec: TrainSpec,
-) -> Callable[[], None]:
-    """Return `count` steps, forward and backward, on one resident batch (n, C, H, W) with integer labels (n,)."""
-
-    def run() -> None:
-        model.train()
-        for _ in range(count):
-            optimizer.zero_grad(set_to_none=True)
-            with autocast(spec, images.device):
-                logits = model(images)
-            nn.functional.cross_entropy(logits.float(), labels).backward()
-            optimizer.step()
-
-    return waited(run, images.device)
+def take_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor, spec: TrainSpec
+) -> None:
+    """Take a training step, as written in tutorials, on a batch (n, C, H, W) with integer labels (n,)."""
+    optimizer.zero_grad(set_to_none=True)
+    with autocast(spec, images.device):
+        logits = model(images)
+    nn.functional.cross_entropy(logits.float(), labels).backward()
+    optimizer.step()
 
 
 class Items(torch.utils.data.Dataset):
@@ -200,7 +172,6 @@ def loader_epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, items: Items, spec: TrainSpec, workers: int
 ) -> Callable[[], None]:
     """Return an epoch with a shuffling DataLoader, as written in tutorials, in a recipe's layout and precision."""
-    device, layout = next(model.parameters()).device, memory_format(spec)
     loader = torch.utils.data.DataLoader(
         items, spec.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
     )
@@ -208,13 +179,9 @@ def loader_epoch(
     def run() -> None:
         model.train()
         for images, labels in loader:
-            optimizer.zero_grad(set_to_none=True)
-            with autocast(spec, device):
-                logits = model(images.to(device).contiguous(memory_format=layout))
-            nn.functional.cross_entropy(logits.float(), labels.to(device)).backward()
-            optimizer.step()
+            take_step(model, optimizer, images.contiguous(memory_format=memory_format(spec)), labels, spec)
 
-    return waited(run, device)
+    return run
 
 
 def digits(train: int, folder: Path) -> Data:
@@ -231,13 +198,6 @@ def trained(model: ModelSpec, train: int, spec: TrainSpec) -> tuple[nn.Module, D
     return cell.model.eval(), found
 
 
-def noise(count: int, shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
+def noise(count: int, shape: tuple[int, int, int]) -> torch.Tensor:
     """Return random images (count, C, H, W), the same each time."""
-    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).to(device)
-
-
-def rays(inputs: torch.Tensor, radii: Iterable[float]) -> torch.Tensor:
-    """Return offsets (n, radii, C, H, W) that move each of `inputs` (n, C, H, W) by each radius in some direction."""
-    shape = (len(inputs), len(tuple(radii)), *inputs.shape[1:])
-    ways = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(inputs.device)
-    return ways / ways.flatten(2).norm(dim=2).view(*shape[:2], 1, 1, 1) * torch.tensor(radii).view(1, -1, 1, 1, 1)
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1))

@@ -35,40 +35,39 @@ MODELS = {
 MOST, LEAST = 1.15, 2.0
 
 
-def silent(line: str) -> None:
-    """Discard a progress line."""
-
-
 def recipe(batch: int, epochs: int = 1, **more: Any) -> TrainSpec:
     """Return a recipe for `epochs` epochs at a constant learning rate."""
     return TrainSpec(batch=batch, epochs=epochs, warmup=0, schedule="constant", **more)
 
 
-def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:
+def ours(model: ModelSpec, data: Data, spec: TrainSpec) -> Callable[[], object]:
     """Return epochs of `fit` on the training points of `data`."""
     split = data.splits["train"]
-    network = peers.build(model, data.shape, spec, device)
-    points, loss = batches_of(split.images, spec, device, data), base.build(LossSpec("cross_entropy"))
+    network = peers.build(model, data.shape, spec)
+    points, loss = batches_of(split.images, spec, peers.CPU, data), base.build(LossSpec("cross_entropy"))
     samples = TrainingSet(points, split.labels, data.classes)
-    return peers.waited(lambda: fit(network, samples, loss, spec, 0, silent), device)
+    return lambda: fit(network, samples, loss, spec, 0, lambda line: None)
 
 
-def bare(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:
-    """Return as many steps on the first batch, which stays on the device, with the same optimiser and layout."""
-    network = peers.build(model, data.shape, spec, device)
-    images = torch.from_numpy(data.inputs("train")[: spec.batch]).to(device)
-    labels = torch.from_numpy(data.splits["train"].labels[: spec.batch]).to(device)
+def bare(model: ModelSpec, data: Data, spec: TrainSpec) -> Callable[[], None]:
+    """Return as many steps on the first batch, with the same optimiser and layout."""
+    network = peers.build(model, data.shape, spec).train()
+    images = torch.from_numpy(data.inputs("train")[: spec.batch])
+    labels = torch.from_numpy(data.splits["train"].labels[: spec.batch])
     count = len(data.splits["train"].labels) // spec.batch * spec.epochs
-    batch = images.contiguous(memory_format=memory_format(spec))
-    return peers.raw_steps(network, build_optimizer(network, spec), batch, labels, count, spec)
+    batch, optimizer = images.contiguous(memory_format=memory_format(spec)), build_optimizer(network, spec)
+
+    def run() -> None:
+        for _ in range(count):
+            peers.take_step(network, optimizer, batch, labels, spec)
+
+    return run
 
 
-def loader(
-    model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device, workers: int, plain: bool = False
-) -> Callable[[], None]:
+def loader(model: ModelSpec, data: Data, spec: TrainSpec, workers: int, plain: bool = False) -> Callable[[], object]:
     """Return as many epochs with a DataLoader, using the same recipe or a `plain` one (float32, NCHW, default Adam)."""
     spec = recipe(spec.batch, spec.epochs) if plain else spec
-    network, split = peers.build(model, data.shape, spec, device), data.splits["train"]
+    network, split = peers.build(model, data.shape, spec), data.splits["train"]
     items = peers.Items(np.asarray(split.images), split.labels, data.mean, data.std)
     optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr) if plain else build_optimizer(network, spec)
     epoch = peers.loader_epoch(network, optimizer, items, spec, workers)
@@ -76,15 +75,16 @@ def loader(
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    device, count = peers.start(), harness.QUICK_TURNS if quick else harness.TURNS
+    peers.start()
+    count = harness.QUICK_TURNS if quick else harness.TURNS
     with tempfile.TemporaryDirectory() as folder:
         data = peers.digits(500 if quick else 2000, Path(folder))
     for name, (model, suiting, epochs) in MODELS.items():
         for batch in (50, 500):
             spec = recipe(batch, 1 if quick else epochs, **suiting)
-            bare_step, fitted = bare(model, data, spec, device), ours(model, data, spec, device)
-            loaders = [loader(model, data, spec, device, workers) for workers in (0, 2)]
-            loaders.append(loader(model, data, spec, device, 0, plain=True))
+            bare_step, fitted = bare(model, data, spec), ours(model, data, spec)
+            loaders = [loader(model, data, spec, workers) for workers in (0, 2)]
+            loaders.append(loader(model, data, spec, 0, plain=True))
             what, size = f"training epoch, {name}, batch {batch}", spec.epochs * len(data.splits["train"].labels)
 
             theirs, mine = turns(bare_step, fitted, count=count)
@@ -103,13 +103,13 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
     """Return stage, points, seconds and peak bytes above what was resident, for the CNN's epoch at three sizes."""
-    device, spec, found = peers.start(), recipe(50, channels_last=True), []
+    peers.start()
+    spec, found = recipe(50, channels_last=True), []
     for size in (100, 300, 1000) if quick else (400, 1200, 4000):
         with tempfile.TemporaryDirectory() as folder:
             data = peers.digits(size, Path(folder))
-        found.append(
-            ("training, by points", float(size), *peers.grown(lambda data=data: ours(peers.CNN, data, spec, device)()))
-        )
+        grown = peers.grown(lambda data=data: ours(peers.CNN, data, spec)())
+        found.append(("training, by points", float(size), *grown))
     return found
 
 

@@ -1,7 +1,7 @@
 """Answer the four questions from the published runs, for README.md and docs/findings.md.
 
-``python docs/answers.py`` draws docs/answer-QUESTION.png for each question. docs/published.py writes the answers in
-words for README.md, and `QUERIES`, single numbers of them, for docs/findings.md.
+``python docs/answers.py`` draws docs/answer-QUESTION.png for each question. docs/published.py writes sentences and
+numbers of the answers, `QUERIES`, into the pages.
 """
 
 from __future__ import annotations
@@ -55,10 +55,8 @@ LEFT_OUT = {
     "model": r"linear|mlp-untrained|cnn-bare",
     "loss": r"(?!cross_entropy|mixup[235]|untrained).*",
 }
-# Families of networks on whose images no map's form was chosen, in words, and their run.
-UNSEEN, UNSEEN_RUN = "the eight families of the registered study", "architectures"
+UNSEEN_RUN = "architectures"  # on whose images no map's form was chosen
 SAME_FIT_RUN = "architectures-fit"  # in which the base loss is trained for fewer epochs
-SAME_FIT = "none", "exact"  # of Mixup and of the base loss
 SYNTHETIC, SYNTHETIC_RUNS = r"gaussians.*|overlap-k\d+", ("repair", "paper-small")
 RADII = {  # the series of the answer on reach
     "worst": ("certain, worst direction",),
@@ -94,26 +92,10 @@ def lead(key: str) -> str:
     """
     found = answer(key, UNSEEN_RUN if key == "maps" else "")
     said = found.lead if found.takeaway else ""
-    if key == "mixup" and said and all(base_wins >= MOST * of for _, base_wins, of in _at_same_fit()):
-        return SHORTER
+    if key == "mixup" and said:
+        lost = [_at_same_fit(loss) for loss in ("mixup2", "mixup5")]
+        return SHORTER if all(base_wins >= MOST * of for _, base_wins, of in lost) else said
     return said
-
-
-def brief(key: str) -> str:
-    """Return the sentences of an answer that README.md has."""
-    compared = answer(key).null
-    if key == "reach":
-        return (
-            f"With label noise, it ends in the worst direction found after {reached('worst')} of the distance to the"
-            f" nearest sample with another label, without noise after {reached('worst', 'clean')}; in random"
-            f" directions, after {reached('random', 'all')}. {compared}"
-        )
-    if key == "temperature":
-        return (
-            f"The temperature that is optimal on validation samples removes {removed('exact')} of the"
-            f" KL from the known posterior, the paper's fit {removed('paper')}. {compared}"
-        )
-    return f"{compared} {_said_of_the_same_fit()}" if key == "mixup" else _where_unseen()
 
 
 def length(key: str) -> str:
@@ -148,7 +130,7 @@ def won(mixed: str, fit: str, *words: str) -> str:
     `mixed` is a loss, or several with commas between them. With ``same_fit``, the base loss has the optimal temperature
     and fits as many noisy labels.
     """
-    sides = [_sides(loss, *SAME_FIT) if fit == "same_fit" else _won(loss, fit, words) for loss in mixed.split(",")]
+    sides = [_at_same_fit(loss) if fit == "same_fit" else _won(loss, fit, words) for loss in mixed.split(",")]
     counts = dict.fromkeys(f"{side['lost' in words]}" for side in sides)
     (of,) = {side[2] for side in sides}
     return f"{' and '.join(counts)} of {of}"
@@ -182,7 +164,6 @@ def null(key: str) -> str:
     return answer(key).null
 
 
-# For docs/findings.md.
 QUERIES = {"lead": lead, "length": length, "null": null, "removed": removed, "won": won, "reached": reached}
 
 
@@ -215,31 +196,11 @@ def _stopped() -> str:
     )
 
 
-def _said_of_the_same_fit() -> str:
-    """Say in how many families the base loss beats each form of Mixup that fits the training labels as well."""
-    lost = _at_same_fit()
-    families = f"{' and '.join(dict.fromkeys(f'{each[1]}' for each in lost))} of {lost[0][2]} families"
-    where = "(Fashion-MNIST, 50% pair flips)"
-    return f"Uncalibrated Mixup of the same fit loses in {families} {where}."
-
-
-def _at_same_fit() -> list[tuple[int, int, int]]:
-    return [_sides(loss, *SAME_FIT) for loss in ("mixup2", "mixup5")]
-
-
-def _sides(loss: str, fit: str, base_fit: str) -> tuple[int, int, int]:
+def _at_same_fit(loss: str) -> tuple[int, int, int]:
     """Return in how many families a form of Mixup beats the base loss, in how many it is beaten, and of how many."""
-    fits = {"loss": loss, "calibrator": fit, "base_calibrator": base_fit}
+    fits = {"loss": loss, "calibrator": "none", "base_calibrator": "exact"}
     families = published.by_seed(SAME_FIT_RUN, "same_fit.value", fits)
     return *published.sides(families, SAME_FIT_RUN), len(families)
-
-
-def _where_unseen() -> str:
-    """Say what partner scaling removes where its form wasn't chosen."""
-    return (
-        f"In {UNSEEN}, it removes {removed('partner')} of the KL after TS; we had predicted more than half, and chose"
-        " its form on other images."
-    )
 
 
 def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:

@@ -1,8 +1,8 @@
-"""Generate pages of the documentation from what they describe: specs, the command line, what plug-ins say.
+"""Generate what pages of the documentation say of specs, the command line and plug-ins, from these.
 
-``python docs/hooks.py`` writes those that are tracked, docs/configuration.md, docs/reading.md and the tables of
-docs/references.md, so that they can be read next to the sources as well, and the schema and the type stub by which
-editors check and complete config.yaml and the package's names. The others are generated when the site is built.
+``python docs/hooks.py`` writes what is tracked: the parts of docs/configuration.md, docs/reading.md and
+docs/references.md between ``<!-- NAME -->`` and ``<!-- /NAME -->``, and the schema and the type stub by which editors
+check and complete config.yaml and the package's names. Other pages are generated when the site is built.
 """
 
 from __future__ import annotations
@@ -103,9 +103,8 @@ def keys(
         yield from keys(either, schema, lead)
 
 
-def configuration(schema: Mapping[str, Any]) -> str:
-    """Return the page on the configuration: a section for each top-level key, in the schema's order."""
-    parts = [OPENING]
+def configuration(schema: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of the page on the configuration: a section for each top-level key, and the keys of a claim."""
     rows: dict[str, list[str]] = {}
     for name, node, required in keys(schema, schema):
         top = name.partition(".")[0].partition("[")[0]
@@ -119,8 +118,7 @@ def configuration(schema: Mapping[str, Any]) -> str:
         if not rows[top][-1].startswith(HEADINGS):
             rows[top].append(HEADINGS)
         rows[top][-1] += row(name.partition(".")[2], node, required, schema)
-    parts += ["\n\n".join(filter(None, section)) for section in rows.values()]
-    return "\n\n".join([*parts, claims()]) + "\n"
+    return {"keys": block(part for section in rows.values() for part in section), **claims()}
 
 
 def row(name: str, node: Mapping[str, Any], required: bool, schema: Mapping[str, Any]) -> str:
@@ -130,8 +128,8 @@ def row(name: str, node: Mapping[str, Any], required: bool, schema: Mapping[str,
     return f"\n| `{name}` | {values(node, schema)} | {shown} | {what} |"
 
 
-def claims() -> str:
-    """Return the section on the keys of a claim."""
+def claims() -> dict[str, str]:
+    """Return what the page on the configuration says of the keys of a claim."""
     from halobench.analysis.claims import Claim
     from halobench.analysis.claims.short_form import NEEDED
     from halobench.core.specs.codec import adapter
@@ -141,7 +139,7 @@ def claims() -> str:
     rows = [row(name, node, required and name in NEEDED, made) for name, node, required in listed]
     further = [name for name, _, required in listed if required and name not in (*NEEDED, "place")]
     needed, also = (", ".join(f"`{name}`" for name in names) for names in (NEEDED, further))
-    return CLAIMS.format(needed=needed, also=also) + HEADINGS + "".join(rows)
+    return {"needed": needed, "further": also, "claim": block([HEADINGS + "".join(rows)])}
 
 
 def has_default(node: Mapping[str, Any]) -> bool:
@@ -155,108 +153,25 @@ def default(node: Mapping[str, Any]) -> str:
 
 
 HEADINGS = "| key | takes | default | meaning |\n|---|---|---|---|"
-CLAIMS = """## Claims
-
-The claims are in a separate file, the clone's `workflow/claims.yaml`, whose first lines explain their conditions and
-margins. A file of that name in the working folder replaces it. `claims` is a list, whose entries have the keys below.
-An entry with `each: {{column: [values]}}` stands for one claim per combination of values, with `{{column}}` filled in.
-The metrics and calibrators that a claim names must belong to the package or the configuration.
-
-A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}, and `b` or `baselines` if `a`
-is compared. Most other keys are inferred if left out, e.g. `direction` from the sign of the margin. A claim with
-a `place` also needs
-{also}.
-
-"""
-OPENING = """# Configuration
-
-This page lists every key of `config.yaml`, except the options of plug-ins. The same keys are used in files that are
-merged into it with `halobench run --configfile FILE`. Mappings are merged key by key, and setting the name of a source,
-data set, model, loss, probe or experiment to `null` removes it. `NAME` stands for a name that you choose. The
-configuration is checked before any job starts. The repository's `config.yaml` is an example, with comments.
-
-The `recipe` of a model or data set takes the keys of [`train`](#train). A cell's recipe starts from `train`; the
-model's recipe overrides it, and the data set's recipe overrides both."""
 
 
 def command_line() -> str:
-    """Return the page on the commands: the usage, arguments and examples of each."""
+    """Return the page on the commands: the help of each."""
     from halobench.cli.main import build_parser
 
     parser = build_parser()
     parts = ["# Commands", f"```text\n{parser.format_help().strip()}\n```"]
-    for name, each in _commands(parser):
-        usage = each.format_usage().removeprefix("usage: ").strip().replace("\n       ", "\n")
-        parts += [f"## `halobench {name}`", each.description or "", f"```text\n{usage}\n```"]
-        if rows := [_argument(each, action) for action in each._actions if action.dest != "help"]:
-            parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
-        if each.epilog:
-            parts.append(f"```text\n{each.epilog.strip()}\n```")
+    for name, each in commands(parser):
+        parts += [f"## `halobench {name}`", f"```text\n{each.format_help().strip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
-def _commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Yield the commands that a parser has, and theirs, with their parsers."""
     for action in parser._actions:
         for name, each in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
             yield before + name, each
-            yield from _commands(each, f"{before}{name} ")
-
-
-def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    """Return the row of one argument."""
-    formatter = parser._get_formatter()
-    text = formatter._expand_help(action) if action.help else ""
-    return f"| `{_plain(formatter._format_action_invocation(action))}` | {_plain(text)} |"
-
-
-def _plain(text: str) -> str:
-    """Return text in which no sign ends a cell of a table."""
-    return text.replace("|", "\\|")
-
-
-PAGES = ("overview",)
-READING = """# Reading the figures
-
-This page shows how to read an experiment's figures, pages and tables. The [glossary](glossary.md) explains the terms.
-The pictures are from the demo. By default, figures of probes, losses or data that an experiment doesn't have are left
-out. Figures of [single studies](../studies/README.md) have their captions next to them. The header of a figure explains
-its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise. Each seed redraws the split,
-the label noise and the initialisation. In large grids, some figures show only the pairs of data set and model with the
-most label noise, and say so. The [explorer](#explorer) has all cells. [Answers](#answers) are about models trained with
-cross-entropy (in a pair without cross-entropy, with the first loss), unless they name another loss."""
-
-
-PAGES_TEXT = """\
-`results/index.html` leads to all pages. It opens without a network connection and shows each experiment's four
-questions with their figures. Claims link to their figures and cells; *Tables* and the pages of rankings and verdicts
-link to the files that contain their numbers. The filters of a page are stored in its address:
-`leaderboard.html#dataset=digits-noise50&loss=mixup2`.
-
-`snakemake --report report.html` writes Snakemake's own report, a single file with the figures, their captions and the
-jobs behind them.
-
-### leaderboard
-
-The leaderboard ranks losses and calibrations on each data set, by KL from the known posterior, or by NLL if no
-posterior is known. A method (a loss with a calibration) ranks above another only if the 95% t interval over seeds of
-their mean difference, on the same models, excludes 0. A rank of *1-3*, for example, means that up to two other
-methods may be better. Intervals are widened if seeds share samples, as for claims, but the comparisons are not
-corrected for multiple testing.
-
-### explorer
-
-![The explorer's first screen](explorer.png)
-
-`results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
-cells. Point at a circle to see its bootstrap interval over test samples; click the circle to open the cell's card. A
-card has the cell's metrics, its temperatures and whether each is proved optimal, its training curve and spec, and the
-commands that reproduce it. The table at the end of the page opens the same cards, so a keyboard is enough. The
-selection is stored in the address, so you can share it: `#cell=digits/mlp/mixup2/seed0` opens a card, and
-`#experiment=NAME&cell=CELL` opens one of another experiment. `halobench compare` compares two cells. `halobench show
-CELL` prints a card in the terminal, here in part:
-
-![A card in the terminal](show.png)"""
+            yield from commands(each, f"{before}{name} ")
 
 
 WILDCARD = "{{ snakemake.wildcards.experiment }}"
@@ -284,10 +199,6 @@ def markdown(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-NAMES_TEXT = """Figures, pages, tables and commands show these names; files and configurations use the keys.
-[References](references.md#losses) lists the losses. What is retired is only in older tables."""
-
-
 def names_tables() -> Iterator[str]:
     """Yield a table for each kind of thing that has names: label, key and what it is."""
     from halobench.analysis import names
@@ -298,80 +209,60 @@ def names_tables() -> Iterator[str]:
         yield "\n".join([f"| {kind} | key | what it is |", "|---|---|---|", *rows])
 
 
-def reading() -> str:
-    """Return the page on how to read each figure and table, from their captions."""
+def reading() -> dict[str, str]:
+    """Return the parts of the page on how to read figures and tables, from their captions."""
     from halobench.core import plugins
     from halobench.core.plugins import facts as plugin_facts
     from halobench.reporting.answers.answer import LEAST_NATS
     from halobench.reporting.answers.takeaways import FEW, LEAST_PAIRS, MOST, RULES
 
-    parts = [READING, "## Take-aways", TAKEAWAYS.format(least=LEAST_PAIRS, most=MOST, few=FEW, nats=LEAST_NATS)]
     rules = [
         f"| {question} | {rule.says.format(**EXAMPLES)} | {rule.when} |"
         for question, each in RULES.items()
         for rule in each
     ]
-    parts.append("\n".join(["| answer | sentence | if |", "|---|---|---|", *rules]))
-    figures = {name: plugin_facts.facts("figures", name) for name in plugins.names("figures")}
-    for category in sorted({said.category for said in figures.values()}):
-        parts.append(f"## {category.partition(' ')[2]}")
-        for name, said in figures.items():
+    facts, shown = {name: plugin_facts.facts("figures", name) for name in plugins.names("figures")}, []
+    for category in sorted({said.category for said in facts.values()}):
+        shown.append(f"## {category.partition(' ')[2]}")
+        for name, said in facts.items():
             if said.category == category:
                 picture = f"![{name} of the demo](figures/{name}.png)"
-                parts += [f"### {name}", picture if (ROOT / f"docs/figures/{name}.png").exists() else ""]
-                parts.append(markdown(said.caption))
-    parts += ["## Names", NAMES_TEXT, *names_tables(), "## Pages", PAGES_TEXT]
-    for name in PAGES:
-        parts += [f"### {name}", page_caption(name)]
-    parts += ["## Tables", markdown(f"In tables of scores, lower is always better. {COMPARING} {BOLD}")]
-    parts += ["### claims_table", page_caption("claims_table")]
-    for name in sorted({*plugins.names("tables")} - {*figures}):  # the caption of a figure says what its table has
+                shown += [f"### {name}", picture if (ROOT / f"docs/figures/{name}.png").exists() else ""]
+                shown.append(markdown(said.caption))
+    tables = [markdown(f"In tables of scores, lower is always better. {COMPARING} {BOLD}")]
+    tables += ["### claims_table", page_caption("claims_table")]
+    for name in sorted({*plugins.names("tables")} - {*facts}):  # the caption of a figure says what its table has
         caption = " ".join(plugin_facts.facts("tables", name).caption.split())
-        parts += [f"### {name}", markdown(caption.removesuffix(ENDING))]
-    return "\n\n".join(filter(None, parts)) + "\n"
+        tables += [f"### {name}", markdown(caption.removesuffix(ENDING))]
+    return {
+        **{"least": f"{LEAST_PAIRS}", "most": f"{MOST:.0%}", "few": f"{FEW:.0%}", "nats": f"{LEAST_NATS:g}"},
+        "takeaways": block(["\n".join(["| answer | sentence | if |", "|---|---|---|", *rules])]),
+        "figures": block(shown),
+        "names": block(names_tables()),
+        "pages": block(["### overview", page_caption("overview")]),
+        "tables": block(tables),
+    }
 
 
 EXAMPLES = {"what": "*excess*", "loss": "*5-point Mixup*", "base": "*cross-entropy*", "map": "*partner scaling*"}
 EXAMPLES["portion"] = "*part (median 18%)*"
 EXAMPLES["best"] = f"the best map, {EXAMPLES['map']},"
-TAKEAWAYS = """\
-A take-away opens an answer and titles its figure. The table lists each answer's sentences; the take-away is the first
-one whose condition is met. Words in italics vary. Conditions count only pairs of data set and model with several seeds,
-and, but for `reach`, only one population: real data with uncertain labels; if there are none, other real data; or else
-synthetic classes.
-Labels are uncertain if there is label noise, planted overlap or a posterior that came with the data. In `reach`, a
-pair's distances are medians over training points. The take-away names its population if the experiment has others.
-*Most* pairs are {most:.0%} or more, and *few* {few:.0%} or less. With fewer than {least} pairs, or if no condition is
-met, there is no take-away.
-
-The *excess* is the NLL minus the known posterior's NLL or, if no posterior is known, the NLL itself. *What is left* is
-the excess at the optimal temperature. In `temperature`, a pair counts only if its excess without calibration is at
-least {nats:g} nats; in `maps`, only if at least as much is left. In `mixup`, the uncalibrated loss is the form of Mixup
-with the most wins minus defeats or, without Mixup, the first other loss. It *wins* on a pair if the 95% interval of its
-NLL minus that of calibrated cross-entropy lies below 0, and *loses* if the interval lies above 0. In `maps`, the map is
-the one with the lowest mean NLL over the pairs on which all maps were fitted. It removes *about half* if the median
-share lies between 40% and 60%. It lowers the NLL of a pair if the 95% interval of the change from the optimal
-temperature lies below 0, and raises the NLL if the interval lies above 0. If its form was chosen on these data, the
-take-away ends with this caveat."""
 REFERENCES = {
-    "Losses": ("losses",),
-    "Calibrators": ("calibrators",),
-    "Probes": ("probes", "searches"),
-    "Data": ("data",),
-    "Metrics": ("metrics",),
+    "losses": ("losses",),
+    "calibrators": ("calibrators",),
+    "probes": ("probes", "searches"),
+    "data": ("data",),
+    "metrics": ("metrics",),
 }
 
 
-def references() -> str:
-    """Return the page of references with its tables of plug-ins, each below the heading of its kinds."""
-    text = (ROOT / "docs/references.md").read_text()
-    for heading, kinds in REFERENCES.items():
-        before, section, after = re.split(rf"(?ms)^(## {heading}\n.*?(?=^## |\Z))", text)
+def references() -> dict[str, str]:
+    """Return the tables of plug-ins on the page of references."""
+    found = {}
+    for part, kinds in REFERENCES.items():
         rows = [f"| `{name}` | {source} |" for name, source in sources(kinds)]
-        table = "\n".join(["| name | source |", "|---|---|", *rows, ""])
-        old = "".join(line for line in section.splitlines(keepends=True) if line.startswith("|"))
-        text = before + section.replace(old, table) + after
-    return text
+        found[part] = block(["\n".join(["| name | source |", "|---|---|", *rows])])
+    return found
 
 
 def sources(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -496,15 +387,27 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def block(parts: Iterable[str]) -> str:
+    """Return paragraphs, tables and headings, but for empty ones, as the lines of a part of a page."""
+    return "\n\n" + "\n\n".join(filter(None, parts)) + "\n\n"
+
+
+def filled(page: str, parts: Mapping[str, str]) -> str:
+    """Return a page with each part between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
+    text = (ROOT / page).read_text()
+    for name, part in parts.items():
+        head, rest = text.split(f"<!-- {name} -->")
+        text = f"{head}<!-- {name} -->{part}<!-- /{name} -->{rest.split(f'<!-- /{name} -->')[1]}"
+    return text
+
+
 def tracked() -> dict[str, str]:
-    """Return the generated files that are tracked, by path."""
+    """Return the tracked files that are generated or have generated parts, by path."""
     made = schema()
     text = HEADER + yaml.safe_dump(made, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
-    return {SCHEMA: text, "docs/configuration.md": configuration(made)} | {
-        "docs/reading.md": reading(),
-        "docs/references.md": references(),
-        "src/halobench/__init__.pyi": stub(),
-    }
+    pages = {"configuration": configuration(made), "reading": reading(), "references": references()}
+    found = {SCHEMA: text, "src/halobench/__init__.pyi": stub()}
+    return found | {f"docs/{name}.md": filled(f"docs/{name}.md", parts) for name, parts in pages.items()}
 
 
 if __name__ == "__main__":

@@ -42,18 +42,14 @@ DRAWN = {
 ANSWERS = "answers"  # stands for all pictures of docs/answers.py
 
 
-def compressed(picture: Image.Image) -> Image.Image:
-    """The picture in 256 colours, by octree: a median cut spends them on greys, and legends lose their colours."""
-    return picture.quantize(256, method=Image.Quantize.FASTOCTREE)
-
-
 def write(source: Path, out: Path, width: int | None = None) -> None:
-    """Write a picture in fewer colours, scaled to a width in pixels."""
+    """Write a picture in 256 colours, scaled to a width in pixels."""
     picture = Image.open(source).convert("RGB")
     if width:
         size = (width, round(picture.height * width / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    compressed(picture).save(out, optimize=True)
+    # By octree: a median cut spends the colours on greys, and legends lose theirs.
+    picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(out, optimize=True)
 
 
 def published_table(run: str, name: str) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 Each file in implementations/ is one implementation, which runs in an environment and in processes of its own. Results
 are kept in build/conformance, one file for each implementation and set, and a run computes only what is missing there,
-so it may be interrupted. At the end, it writes matrix.json, page.html and reports/. With NAMEs, only these run.
+so it may be interrupted. At the end, it writes matrix.json, reports/ and the tables of docs/conformance.md. With NAMEs,
+only these run.
 `--sets TEXT` is a first look at the sets whose names have TEXT in them; it writes none of these files.
 `--reproduce NAME SET` prints the lines that reproduce one result.
 """
@@ -17,14 +18,14 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WORK = ROOT / "build/conformance"
-MATRIX, REPORTS, DOCS, PAGE = HERE / "matrix.json", HERE / "reports", ROOT / "docs/conformance.md", WORK / "page.html"
+MATRIX, REPORTS, DOCS = HERE / "matrix.json", HERE / "reports", ROOT / "docs/conformance.md"
 SECONDS, PATIENCE, GIBIBYTES = 60, 3600, 6  # the limits on each set; on a busy machine, seconds of the clock pass fast
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CONSTANTS = ("TITLE", "REQUIRES", "ALONE", "TAKES", "SUPPORTS", "CLASSES", "UPSTREAM", "ADVICE", "NOTE", "SHOW")
@@ -57,12 +58,12 @@ class Implementation:
     about: str
     title: str
     requires: tuple[str, ...]
-    alone: tuple[str, ...]
-    takes: str
-    supports: tuple[str, ...]
-    classes: int
-    upstream: str
-    advice: str
+    alone: tuple[str, ...] = ()
+    takes: str = "logits"
+    supports: tuple[str, ...] = ()
+    classes: int = 0
+    upstream: str = ""
+    advice: str = ""
     note: str = ""
     show: str = ""
 
@@ -90,21 +91,8 @@ class Implementation:
     @classmethod
     def read(cls, file: Path) -> Implementation:
         tree = ast.parse(file.read_text())
-        said = {named(node): ast.literal_eval(node.value) for node in tree.body if named(node) in CONSTANTS}
-        return cls(
-            file,
-            ast.get_docstring(tree) or "",
-            said.get("TITLE", file.stem),
-            tuple(said["REQUIRES"]),
-            tuple(said.get("ALONE", ())),
-            said.get("TAKES", "logits"),
-            tuple(said.get("SUPPORTS", ())),
-            said.get("CLASSES", 0),
-            said.get("UPSTREAM", ""),
-            said.get("ADVICE", ""),
-            said.get("NOTE", ""),
-            said.get("SHOW", ""),
-        )
+        said = {named(node).lower(): ast.literal_eval(node.value) for node in tree.body if named(node) in CONSTANTS}
+        return cls(file, ast.get_docstring(tree) or "", **{"title": file.stem} | said)
 
 
 def named(node: ast.stmt) -> str:
@@ -185,9 +173,8 @@ def measure(
     seconds: float = SECONDS,
     patience: float = PATIENCE,
     limit: int = GIBIBYTES << 30,
-    compute: bool = True,
 ) -> tuple[dict[str, dict], dict[str, str]]:
-    """Return what an implementation returned for each set, and versions; only missing results are computed, if at all.
+    """Return what an implementation returned for each set, and versions; only missing results are computed.
 
     Raises RuntimeError if its environment can't be made, or if it can't be imported there.
     """
@@ -196,7 +183,7 @@ def measure(
     outs = {name: folder / f"{digest(logit_set)}.json" for name, logit_set in sets.items()}
     missing = [name for name, out in outs.items() if not out.exists()]
     noted = folder / "versions.json"
-    if compute and (missing or not noted.exists()):
+    if missing or not noted.exists():
         python = environment(implementation, work / "environments")
         task = {
             "implementation": str(implementation.file),
@@ -213,7 +200,7 @@ def measure(
             raise RuntimeError(done.stderr.strip()[-1000:] or f"exit status {done.returncode}")
         noted.write_text(done.stdout)
     found = {name: json.loads(out.read_text()) for name, out in outs.items() if out.exists()}
-    return found, json.loads(noted.read_text()) if noted.exists() else {}
+    return found, json.loads(noted.read_text())
 
 
 @cache
@@ -229,7 +216,7 @@ def referee(name: str, work: Path = WORK) -> Optimum:
     return optimum(*arrays(name, work))
 
 
-def cells(implementation: Implementation, compute: bool, sets: dict[str, TemperatureSet] = SETS) -> list[dict]:
+def cells(implementation: Implementation, sets: dict[str, TemperatureSet] = SETS) -> list[dict]:
     """Return an implementation's row of the matrix, a dictionary for each set."""
     skipped = {
         name: reason
@@ -237,7 +224,7 @@ def cells(implementation: Implementation, compute: bool, sets: dict[str, Tempera
         if (reason := unsupported(implementation, each, arrays(name)[0].shape[1]))
     }
     wanted = {name: each for name, each in sets.items() if name not in skipped}
-    found, versions = measure(implementation, wanted, compute=compute)
+    found, versions = measure(implementation, wanted)
     if not any("T" in result for result in found.values()):
         raise RuntimeError(f"no set has a result: {next(iter(found.values()), 'none is kept')}")
     row = []
@@ -296,7 +283,7 @@ def why(error: RuntimeError) -> str:
 
 def look(implementation: Implementation, sets: dict[str, TemperatureSet]) -> None:
     """Print an implementation's verdicts on some sets."""
-    for cell in cells(implementation, True, sets):
+    for cell in cells(implementation, sets):
         found = f"T = {cell['T']}, and {referee(cell['set'])}" if "T" in cell else ""
         print(f"  {'; '.join(filter(None, (cell['set'], cell['verdict'], found, cell.get('reason'))))}")
 
@@ -306,7 +293,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (all)")
     parser.add_argument("--sets", metavar="TEXT", help="show only the sets with TEXT in their names; write no matrix")
-    parser.add_argument("--kept", action="store_true", help="show what earlier runs left; compute nothing")
     parser.add_argument("--reproduce", nargs=2, metavar=("NAME", "SET"), help="print the lines that show one result")
     given = parser.parse_args()
     if given.reproduce:
@@ -327,17 +313,16 @@ def main() -> None:
         print(f"{name}: ", end="", flush=True)
         failed.pop(name, None)
         try:
-            rows[name] = cells(known[name], compute=not given.kept)
+            rows[name] = cells(known[name])
         except RuntimeError as error:
-            rows[name], failed[name] = [], old["not tried"].get(name, why(error)) if given.kept else why(error)
+            rows[name], failed[name] = [], why(error)
             print(f"not tried: {failed[name]}")
             continue
         counts = {verdict: sum(cell["verdict"] == verdict for cell in rows[name]) for verdict in page.VERDICTS}
         print(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
     matrix = {"cells": [cell for name in known for cell in rows[name]], "not tried": failed}
     write(MATRIX, page.as_json(matrix))
-    best = {name: asdict(referee(name)) | {"said": str(referee(name))} for name in SETS}
-    write(PAGE, page.html(known, matrix, best, reproduction))
+    best = {name: referee(name) for name in SETS}
     write(DOCS, page.filled(DOCS.read_text(), {"matrix": page.table(known, matrix), "kinds": page.kinds()}))
     shutil.rmtree(REPORTS, ignore_errors=True)
     for name, text in page.reports(known, matrix, best, reproduction).items():

@@ -20,11 +20,6 @@ import measures  # noqa: E402
 PAGE = measures.PAGE.read_text()
 
 
-def test_the_table_of_measures_holds():
-    """Import-linter sees imports only, and no other check sees that a way gets longer."""
-    assert measures.complaints(PAGE, measures.static()) == []
-
-
 @pytest.mark.parametrize(
     ("measure", "value", "said"),
     [
@@ -40,10 +35,8 @@ def test_a_number_that_differs_from_the_table_fails(measure, value, said):
     assert said in line
 
 
-def test_walks_are_as_short_as_the_table_says(tmp_path):
-    walks = measures.walks(tmp_path)
-    assert measures.complaints(PAGE, walks) == []
-    assert {row[0].split(" (")[0] for row in measures.rows_of(PAGE, measures.HEADING)} == {*measures.static(), *walks}
+def test_every_row_of_the_table_is_measured():
+    assert {row[0].split(" (")[0] for row in measures.rows_of(PAGE, measures.HEADING)} == {*measures.measured()}
 
 
 # `make soak` and `make bench-quick` run all of them.
@@ -60,8 +53,7 @@ def test_benchmark_runs(topic, tmp_path):
     for row in found:
         assert row.ratios
         assert all(map(math.isfinite, row.ratios))
-        # So few points add less to a peak than the difference between two processes.
-        assert topic == "memory" or min(row.ratios) >= 0
+        assert min(row.ratios) >= 0
     for _, size, seconds, peak in json.loads(growth.read_text()):
         assert size > 0
         assert seconds > 0
@@ -117,4 +109,4 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_few_packages(tmp_path):
         assert findings[f"MLP, {name}"]["found"].startswith("0.0e+00 ")
         assert findings[f"MLP, {name}"]["right"] is True
     for what in ("training MLP", "probing MLP"):
-        assert "images/s beside" in findings[what]["found"]
+        assert "images/s compared with" in findings[what]["found"]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
 import json
 import math
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ import pytest
 from scipy import stats
 
 from conftest import ROOT
+from grid_files import write_grid
 from halobench.analysis import radii_summary, shared_samples
 from halobench.analysis.claims import evaluate, load_claims
 from halobench.analysis.random_ray_null import summarise_nulls
@@ -37,12 +36,9 @@ RADII = ["points", "probe", "quantity", "calibrator"]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Files of 12 cells and their manifest, from the generator next to the benchmarks."""
-    spec = importlib.util.spec_from_file_location("grid_files", ROOT / "benchmarks/grid_files.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Files of 12 cells and their manifest."""
     folder = tmp_path_factory.mktemp("grid")
-    return module.write_grid(folder, module.Shape(2, 1, 3, 2)), folder
+    return write_grid(folder), folder
 
 
 @pytest.fixture
