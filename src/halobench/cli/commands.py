@@ -1,4 +1,4 @@
-"""Define all commands of `halobench` except `stage`."""
+"""Define the commands of `halobench`; the options of a stage are the parameters of its function."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from halobench.cli import options
-from halobench.runner.stage_options import file, folder, number, read_json
+from halobench.core import plugins
+from halobench.runner.stage_options import OPTIONS, file, flag, folder, number, options_of, read_json
+from halobench.storage.layout import STAGES
 
 RUN = """Accepts all Snakemake arguments and resumes an interrupted run. Of the jobs that a dead run left in
 SLURM's queue, it cancels those that are pending and waits for those that are running.
@@ -85,6 +86,14 @@ examples:
   halobench check src/halobench/losses/poly1.py
   halobench check losses mine.losses:Poly1 --options '{"epsilon": 2}'
   halobench check figures mine.figures:medians --tables results/tables/digits"""
+
+STAGE_EXAMPLES = {
+    "train": """example:
+  halobench stage source --spec '{"loader": "digits"}' --out trial/digits
+  halobench stage train --source trial/digits --seed 0 --out trial/cell --spec '{
+    "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
+    "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
+}
 
 RESULTS = Path("results")
 
@@ -173,6 +182,12 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _stage(args: argparse.Namespace) -> None:
+    """Run a stage with its parsed options."""
+    arguments = {key: value for key, value in vars(args).items() if key not in ("command", "stage", "run")}
+    plugins.load("stages", args.stage)(**arguments)
+
+
 def _cells(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return the names of trained cells, with which shells complete an argument."""
     from halobench.results.cell_results import cell_names
@@ -180,15 +195,31 @@ def _cells(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     return cell_names(parsed_args.results)
 
 
+def _add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    """Add an option to a parser, with settings that may differ from those of stages."""
+    settings: dict[str, Any] = {"required": True, "dest": name, **OPTIONS[name].settings, **options}
+    parser.add_argument(flag(name), **settings)
+
+
+def _command(commands: Any, name: str, summary: str, epilog: str = "", **defaults: Any) -> argparse.ArgumentParser:
+    """Add a command to the parsers `commands`, and return its parser; its epilog keeps line breaks."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, epilog=epilog, formatter_class=form, allow_abbrev=False
+    )
+    parser.set_defaults(**defaults)
+    return parser
+
+
 def add(commands: Any) -> None:
     """Add the commands to the parsers of all commands; those with `passed_on` also take Snakemake's arguments."""
 
-    command = functools.partial(options.command, commands)
+    command = functools.partial(_command, commands)
     run = command("run", "Run Snakemake, resuming an interrupted run.", RUN, run=_run, passed_on=True)
     status = command("status", "Say which results aren't current, and why.", STATUS, run=_status, passed_on=True)
     for name, parser in (("run", run), ("status", status)):
         parser.usage = f"halobench {name} [-h] [OPTIONS] [SNAKEMAKE'S ARGUMENTS ...]"
-        options.add(parser, "results", required=False, help="the results folder (default: as configured, else results)")
+        _add(parser, "results", required=False, help="the results folder (default: as configured, else results)")
 
     show = command("show", "Show a cell: its spec, temperatures, metrics, commands and logs.", SHOW, run=_show)
     what = "e.g. digits/mlp/mixup2/seed0, or a part that no other cell's name contains"
@@ -204,7 +235,7 @@ def add(commands: Any) -> None:
     compare.add_argument("--format", choices=forms, default="text", help="how to print the rows (default: text)")
     for parser in (show, compare):
         what = "the results folder (default: results)"
-        options.add(parser, "results", required=False, default=RESULTS, help=what)
+        _add(parser, "results", required=False, default=RESULTS, help=what)
     verify = command("verify", "Compare results with the checksums in their records.", run=_verify)
     what = "the results folder (default: results)"
     verify.add_argument("results", nargs="?", **folder(what, default=RESULTS))
@@ -215,14 +246,14 @@ def add(commands: Any) -> None:
     check.add_argument("name", metavar="NAME", nargs="?", help="the name or module:object of a plug-in of that kind")
     what = "its options, as JSON or @FILE"
     check.add_argument("--options", type=read_json, default={}, metavar="JSON", help=what)
-    options.add(check, "tables", required=False, help="an experiment's tables, which figures and tables need")
+    _add(check, "tables", required=False, help="an experiment's tables, which figures and tables need")
 
     command("doctor", "Say what a run on this machine would use, and what stands in its way.", DOCTOR, run=_doctor)
 
     diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
     diagnose.add_argument("file", **file("logits and labels: an .npz, .pt, .csv or .parquet file"))
-    options.add(diagnose, "seed", required=False, default=0, help="the seed of folds and resamples (default: 0)")
-    options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")
+    _add(diagnose, "seed", required=False, default=0, help="the seed of folds and resamples (default: 0)")
+    _add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")
     what = "a number to add to probabilities if some are 0 (default: fitted); 0 rules such classes out"
     diagnose.add_argument("--floor", **number(0, float, "a number", what, "P"))
     what = "fit and save this calibrator (such as none, exact or partner), whatever is recommended"
@@ -235,3 +266,16 @@ def add(commands: Any) -> None:
     apply.add_argument("file", **file("logits or probabilities: an .npz, .npy, .csv or .parquet file"))
     apply.add_argument("--out", required=True, **file("where to write; the suffix is that of the input"))
     apply.add_argument("--trust", action="store_true", help="run the plug-in that the calibrator names")
+    _add_stages(commands)
+
+
+def _add_stages(commands: Any) -> None:
+    """Add the command `stage`, with a command of its own for each stage."""
+    summary = "Run one stage without the workflow, as the first line of a job's log does."
+    parser = commands.add_parser("stage", help="run one stage", description=summary)
+    names = parser.add_subparsers(dest="stage", required=True, metavar="STAGE", title="stages")
+    for name in sorted(plugins.names("stages"), key=[*STAGES].index):
+        stage = plugins.find("stages", name)
+        command = _command(names, name, stage.summary, STAGE_EXAMPLES.get(name, ""), run=_stage)
+        for parameter in options_of(name):
+            _add(command, parameter, required=(stage.options or {})[parameter] is ...)

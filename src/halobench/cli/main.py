@@ -42,14 +42,13 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; SpecError is raised if a stage's declaration is wrong."""
-    from halobench.cli import commands, stages
+    from halobench.cli import commands
 
     form = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog="halobench", description=DESCRIPTION, formatter_class=form, allow_abbrev=False)
     parser.add_argument("--version", action=PrintVersion, nargs=0, default=argparse.SUPPRESS, help="print the version")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     commands.add(parsers)
-    stages.add(parsers)
     return parser
 
 
