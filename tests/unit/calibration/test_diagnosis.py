@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import importlib
 import itertools
 import json
@@ -626,17 +625,6 @@ def test_reliability_is_shown_before_and_after_with_what_calibrated_probabilitie
 
 
 @fast
-def test_a_notebook_shows_the_answers_and_the_tables():
-    z, y = drawn(300, flips=0.35)
-    found = diagnose(z, y, z, y, names=["<a>", "b", "c", "d"], candidates=OWN)
-    shown = found._repr_html_()
-    assert "&lt;a&gt;" in shown
-    assert "<a>" not in shown
-    assert all(html.escape(answer.short) in shown for answer in found.answers())
-    assert "gain over uncalibrated" in shown
-    assert "On the test samples" in shown
-
-
 def test_a_folder_that_cant_be_written_to_is_named_before_anything_is_computed(tmp_path, monkeypatch):
     z, y = drawn(50)
     np.savez(tmp_path / "mine.npz", logits=z, labels=y)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 import textwrap
 from collections.abc import Mapping
@@ -214,27 +213,6 @@ class Diagnosis:
         if self.scores and not self.auto.mismatch:
             tables.append(words.scores_table(self.scores, self.auto.chosen))
         return list(filter(None, tables))
-
-    def _repr_html_(self) -> str:
-        """Return the answers and tables as HTML, which notebooks show in place of `repr`."""
-        answers = "".join(
-            f"<tr><td style='text-align:left;vertical-align:top'>{'&#9888; ' if answer.warning else ''}"
-            f"{html.escape(answer.question)}</td><td style='text-align:left'><b>{html.escape(answer.short)}</b><br>"
-            f"{html.escape(answer.sentences)}</td></tr>"
-            for answer in self.answers()
-        )
-        tables = "".join(
-            f"<p>{html.escape(table.title)}</p><table>"
-            + "".join(
-                f"<tr><td style='text-align:left'>{html.escape(name)}</td>"
-                + "".join(f"<td style='text-align:right'>{html.escape(cell)}</td>" for cell in cells)
-                + "</tr>"
-                for name, *cells in (table.headings, *table.rows)
-            )
-            + "</table>"
-            for table in self._tables()
-        )
-        return f"<p>{html.escape(self.summary())}</p><table>{answers}</table>{tables}"
 
 
 def _plain(value: Any) -> Any:
