@@ -132,7 +132,7 @@ def lite0(path) -> torch.nn.Module:
     """Return plain timm's model, and write its weights to a file with another project's names and strides."""
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    names = (("blocks", "_blocks"), ("classifier", "_fc"), ("conv_", "_conv_"), (".bn", "._bn"))
+    names = (("blocks", "_blocks"), ("classifier", "_fc"), ("conv_", "_conv_"), ("bn", "_bn"))
     tensors = {}
     for name, tensor in model.state_dict().items():
         for old, new in names:

@@ -171,6 +171,6 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     for category in ("0 Overview", "1 Answers", "6 Claims"):
         assert category in text
     assert "3 Calibration" in text
-    assert "Scores against clean labels: page and LaTeX" in text
+    assert "Scores before and after calibration: page and LaTeX" in text
     words = r"(?:\s|\\n)+".join(["Lower", "is", "always", "better."])  # lines may end in between
     assert re.search(words, text), "a caption, which is in the table's file"

@@ -16,7 +16,6 @@ from halobench.reporting import labels, styles, table_views
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.storage.columns import REFERENCE
 
-SHORT = "Scores"
 TITLE = "Scores before and after calibration"
 CAPTION = """\
 The parts against clean labels have the form of the paper's tables for images and for two Gaussian classes, whose rows
